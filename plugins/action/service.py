@@ -1,0 +1,142 @@
+# Copyright: Vedfolnir stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Controller side of vedfolnir.stack.service: render, harden, digest; the host side is vedfolnir.stack.files."""
+from __future__ import annotations
+
+import json
+import typing as t
+
+import yaml
+from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.plugins.action import ActionBase
+from ansible.plugins.loader import lookup_loader
+from ansible_collections.vedfolnir.stack.plugins.plugin_utils import services as svc
+
+_HEADER = "# Ansible managed: change the inventory and run site.yml; an edit here is lost on the next run.\n"
+_ATTRIBUTES = ("owner", "group", "mode", "validate")
+_FILE_KEYS = frozenset(_ATTRIBUTES) | {"content", "data", "path", "reload", "services", "template"}
+
+
+class ActionModule(ActionBase):
+    """Render a role's files and fragment and hand them to the files module."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        """Run the action; see the documentation of the module of this name."""
+        task_vars = task_vars or {}
+        result: dict[str, t.Any] = super().run(tmp, task_vars)
+        args = _plain(self._task.args)
+        settings = args["settings"]
+        present = args.get("state", "present") == "present"
+        services: dict[str, t.Any] = args.get("services") or {}
+        rendered = self._render(args.get("files") or [], task_vars)
+        path = f"{settings['root']}/compose.d/{args['name']}.yml"
+        try:
+            compose = svc.fragment(services, digests=_digests(services, rendered, settings), settings=settings)
+        except svc.ServiceError as exc:
+            raise AnsibleActionFail(str(exc)) from exc
+        module_args: dict[str, t.Any]
+        if present:
+            files = [{key: value for key, value in item.items() if key in (*_ATTRIBUTES, "path", "content")}
+                     for item in rendered]
+            if services:
+                files.append({"path": path, "content": _HEADER + _yaml(compose), "mode": "0644"})
+            module_args = {
+                "directories": [*(args.get("directories") or []), *svc.directories(services)],
+                "files": files,
+                "absent": args.get("absent") or [],
+            }
+        else:
+            compose = {"services": {}}
+            module_args = {"absent": [path, *[item["path"] for item in rendered], *(args.get("absent") or [])]}
+        module_result = self._execute_module(
+            module_name="vedfolnir.stack.files", module_args=module_args, task_vars=task_vars,
+        )
+        result.update(module_result)
+        if not result.get("failed"):
+            result["plan"] = _plan(path, compose, rendered, result)
+            result["jobs"] = svc.jobs(services, compose) if present else []
+        return result
+
+    def _render(self, files: list[dict[str, t.Any]], task_vars: dict[str, t.Any]) -> list[dict[str, t.Any]]:
+        rendered: list[dict[str, t.Any]] = []
+        for item in files:
+            unknown = sorted(set(item) - _FILE_KEYS)
+            if unknown or "path" not in item:
+                raise AnsibleActionFail(f"file {item.get('path', item)}: unknown key {', '.join(unknown) or '(no path)'}")
+            entry = {key: value for key, value in item.items() if value is not None}
+            if "template" in entry:
+                entry["content"] = self._template(entry["template"], task_vars)
+            elif "data" in entry:
+                is_json = str(entry["path"]).endswith(".json")
+                entry["content"] = (
+                    json.dumps(entry["data"], indent=2, sort_keys=True) + "\n" if is_json
+                    else _HEADER + _yaml(entry["data"])
+                )
+            rendered.append(entry)
+        return rendered
+
+    def _template(self, name: str, task_vars: dict[str, t.Any]) -> str:
+        try:
+            path = self._find_needle("templates", name)
+        except AnsibleError as exc:
+            raise AnsibleActionFail(str(exc)) from exc
+        lookup = lookup_loader.get("ansible.builtin.template", loader=self._loader, templar=self._templar)
+        return str(lookup.run([path], variables=task_vars)[0])
+
+
+def _plain(value: t.Any) -> t.Any:
+    """Return the value without Ansible's wrappers, which PyYAML's dumper does not know."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, bool) or value is None:
+        return value
+    for kind in (int, float, str):
+        if isinstance(value, kind):
+            return kind(value)
+    return str(value)
+
+
+def _yaml(data: t.Any) -> str:
+    return str(yaml.safe_dump(data, default_flow_style=False, sort_keys=True, width=120, allow_unicode=True))
+
+
+def _digests(
+    services: dict[str, t.Any], rendered: list[dict[str, t.Any]], settings: dict[str, t.Any],
+) -> dict[str, str]:
+    """Return per service the digest of the files it reads and the revision of its secrets."""
+    revisions = settings.get("secret_revisions") or {}
+    digests: dict[str, str] = {}
+    for name, service in services.items():
+        parts = {item["path"]: item["content"] for item in rendered if name in (item.get("services") or [])}
+        if service.get("secrets"):
+            parts["secrets"] = str(revisions.get(service["secrets"], "pending"))
+        digests[name] = svc.digest(parts)
+    return digests
+
+
+def _plan(
+    path: str, compose: dict[str, t.Any], rendered: list[dict[str, t.Any]], result: dict[str, t.Any],
+) -> dict[str, str]:
+    """Compare the fragment on the host with the new one, service by service."""
+    changed = set(result.get("changed_files") or [])
+    old: dict[str, t.Any] = compose
+    if path in changed:
+        before = next((item["before"] for item in result.get("diff") or [] if item["before_header"] == path), "")
+        loaded = yaml.safe_load(before) if before else None
+        old = loaded if isinstance(loaded, dict) else {}
+    before_services, after_services = old.get("services") or {}, compose["services"]
+    plan: dict[str, str] = {name: "remove" for name in before_services if name not in after_services}
+    reloads = {name for item in rendered if item["path"] in changed for name in item.get("reload") or []}
+    for name, definition in after_services.items():
+        if name not in before_services:
+            plan[name] = "create"
+        elif before_services[name] != definition:
+            plan[name] = "recreate"
+        else:
+            plan[name] = "reload" if name in reloads else "unchanged"
+    return plan

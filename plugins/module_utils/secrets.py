@@ -1,0 +1,373 @@
+# Copyright: Vedfolnir stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The local secrets provider: generate what the manifest lists, keep it on the host, render consumers' files.
+
+Values are made on the host and stay there: the controller never sees them. The same file is installed on the host
+as the program that renders ``/run/vedfolnir/secrets`` at boot, therefore it needs nothing but Python and, for
+certificates, ``python3-cryptography``.
+
+Placeholders in a consumer's file are ``${name}`` or ``${name.part}`` (parts of certificates), each optionally
+followed by a filter: ``${name|sha256}`` (hexadecimal digest), ``${name|sql}`` (inside a quoted SQL string),
+``${name|cnf}`` (inside a double-quoted option file value). A literal ``$`` is written ``$$``.
+"""
+from __future__ import annotations
+
+import base64
+import datetime
+import hashlib
+import hmac
+import ipaddress
+import json
+import os
+import re
+import secrets as random
+import string
+import sys
+import typing as t
+
+PLACEHOLDER = re.compile(r"\$(?:(?P<escaped>\$)|\{(?P<name>[a-z0-9_]+)(?:\.(?P<part>[a-z_]+))?(?:\|(?P<filter>[a-z0-9]+))?\})")
+CLASSES = (string.ascii_lowercase, string.ascii_uppercase, string.digits, "_-")
+"""Characters of passwords: one of each class satisfies the usual policies, and none needs quoting in SQL, URLs,
+option files or shells."""
+CA_DAYS = 3650
+LEAF_DAYS = 397
+"""Longest life that browsers accept for a server certificate (CA/Browser Forum baseline requirements 6.3.2)."""
+RENEW_DAYS = 60
+KINDS = ("password", "hex", "fernet", "ca", "tls", "given")
+
+
+class SecretError(Exception):
+    """A manifest or store that cannot be used; the message names the secret, never its value."""
+
+
+def generate(kind: str, length: int) -> str:
+    """Return a new random value.
+
+    Args:
+        kind: ``password`` (starts with a letter), ``hex`` or ``fernet`` (32 bytes, URL-safe base64 with padding, as
+            cryptography's Fernet wants).
+        length: Characters of a password or hexadecimal string.
+
+    Raises:
+        SecretError: for a kind that has no simple value.
+    """
+    if kind == "password":
+        while True:
+            text = "".join(random.choice("".join(CLASSES)) for _index in range(length))
+            if text[0].isalpha() and all(set(text) & set(characters) for characters in CLASSES):
+                return text
+    if kind == "hex":
+        return random.token_hex((length + 1) // 2)[:length]
+    if kind == "fernet":
+        return base64.urlsafe_b64encode(os.urandom(32)).decode()
+    raise SecretError(f"a secret of kind {kind!r} cannot be generated")
+
+
+def check_shape(name: str, kind: str, value: str) -> None:
+    """Refuse a given value that cannot serve as its kind.
+
+    Raises:
+        SecretError: naming the secret and what is wrong, never the value.
+    """
+    if not value or value != value.strip() or any(ord(character) < 32 for character in value):
+        raise SecretError(f"{name}: is empty, or has control characters or blanks at an end")
+    if kind == "fernet":
+        try:
+            decoded = base64.urlsafe_b64decode(value.encode())
+        except ValueError:
+            decoded = b""
+        if len(decoded) != 32 or len(value) != 44:
+            raise SecretError(f"{name}: is not a Fernet key (44 characters of URL-safe base64 that end with '=')")
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.timezone.utc)
+
+
+def _private_pem(key: t.Any) -> str:
+    from cryptography.hazmat.primitives import serialization
+
+    pem: bytes = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption(),
+    )
+    return pem.decode()
+
+
+def make_ca(common_name: str) -> dict[str, str]:
+    """Return a new certificate authority: PEM texts ``certificate`` and ``private_key`` (P-256, 10 years)."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+    certificate = (
+        x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(_now() - datetime.timedelta(hours=1))
+        .not_valid_after(_now() + datetime.timedelta(days=CA_DAYS))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(x509.KeyUsage(
+            digital_signature=False, content_commitment=False, key_encipherment=False, data_encipherment=False,
+            key_agreement=False, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False,
+        ), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return {
+        "certificate": certificate.public_bytes(serialization.Encoding.PEM).decode(),
+        "private_key": _private_pem(key),
+    }
+
+
+def make_leaf(issuer: t.Mapping[str, str], names: t.Sequence[str]) -> dict[str, str]:
+    """Return a server certificate for ``names`` (host names or addresses, the first is the subject).
+
+    The result has the PEM texts ``certificate`` and ``private_key`` (P-256, 397 days).
+    """
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+    ca = x509.load_pem_x509_certificate(issuer["certificate"].encode())
+    ca_key = serialization.load_pem_private_key(issuer["private_key"].encode(), password=None)
+    key = ec.generate_private_key(ec.SECP256R1())
+    alternatives: list[x509.GeneralName] = []
+    for name in names:
+        try:
+            alternatives.append(x509.IPAddress(ipaddress.ip_address(name)))
+        except ValueError:
+            alternatives.append(x509.DNSName(name))
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])).issuer_name(ca.subject)
+        .public_key(key.public_key()).serial_number(x509.random_serial_number())
+        .not_valid_before(_now() - datetime.timedelta(hours=1))
+        .not_valid_after(_now() + datetime.timedelta(days=LEAF_DAYS))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca.public_key()), critical=False)  # type: ignore[arg-type]
+        .sign(ca_key, hashes.SHA256())  # type: ignore[arg-type]
+    )
+    return {
+        "certificate": certificate.public_bytes(serialization.Encoding.PEM).decode(),
+        "private_key": _private_pem(key),
+    }
+
+
+def leaf_is_current(leaf: t.Mapping[str, str], issuer: t.Mapping[str, str], names: t.Sequence[str]) -> bool:
+    """Tell whether a stored certificate still serves: same names, same issuer, more than 60 days left."""
+    from cryptography import x509
+
+    certificate = x509.load_pem_x509_certificate(leaf["certificate"].encode())
+    ca = x509.load_pem_x509_certificate(issuer["certificate"].encode())
+    extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    present = {str(item) for item in extension.get_values_for_type(x509.DNSName)}
+    present |= {str(item) for item in extension.get_values_for_type(x509.IPAddress)}
+    # not_valid_after_utc came with cryptography 42; Debian 12 has 38.
+    end = getattr(certificate, "not_valid_after_utc", None)
+    if end is None:
+        end = certificate.not_valid_after.replace(tzinfo=datetime.timezone.utc)
+    fresh: bool = end - _now() > datetime.timedelta(days=RENEW_DAYS)
+    return fresh and present == set(names) and certificate.issuer == ca.subject
+
+
+def read_store(path: str) -> dict[str, t.Any]:
+    """Return the store's content, empty when there is none.
+
+    Raises:
+        SecretError: when the file is there and cannot be read, so that nothing overwrites it.
+    """
+    try:
+        with open(path, encoding="utf-8") as handle:
+            store = json.load(handle)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as exc:
+        raise SecretError(f"{path}: cannot be read ({type(exc).__name__}); restore it from a backup") from exc
+    if not isinstance(store, dict):
+        raise SecretError(f"{path}: is not a secrets store; restore it from a backup")
+    return store
+
+
+def converge_store(
+    store: dict[str, t.Any], manifest: t.Sequence[t.Mapping[str, t.Any]], given: t.Mapping[str, str],
+) -> tuple[dict[str, t.Any], list[str]]:
+    """Return the store with everything the manifest lists, and the names that were made or replaced.
+
+    Existing values stay, given values win, certificates are renewed 60 days before their end. Values of names that
+    the manifest no longer lists are kept: a secret is never thrown away by a deployment.
+
+    Raises:
+        SecretError: all unusable entries at once.
+    """
+    result = dict(store)
+    changed: list[str] = []
+    problems: list[str] = []
+    listed = {str(item["name"]) for item in manifest}
+    problems += [f"{name}: is given but the manifest does not list it" for name in sorted(set(given) - listed)]
+    if "__salt" not in result:
+        result["__salt"] = random.token_hex(16)
+        changed.append("__salt")
+    for item in manifest:
+        name, kind = str(item["name"]), str(item["kind"])
+        if kind not in KINDS:
+            problems.append(f"{name}: has the unknown kind {kind!r}")
+            continue
+        try:
+            value = _wanted(result, item, given)
+        except SecretError as exc:
+            problems.append(str(exc))
+            continue
+        if value != result.get(name):
+            result[name] = value
+            changed.append(name)
+    if problems:
+        raise SecretError("; ".join(problems))
+    return result, changed
+
+
+def _wanted(store: t.Mapping[str, t.Any], item: t.Mapping[str, t.Any], given: t.Mapping[str, str]) -> t.Any:
+    name, kind = str(item["name"]), str(item["kind"])
+    present = store.get(name)
+    if kind == "ca":
+        return present or make_ca(str(item["names"][0]))
+    if kind == "tls":
+        issuer, names = store[str(item["issuer"])], [str(entry) for entry in item["names"]]
+        return present if present and leaf_is_current(present, issuer, names) else make_leaf(issuer, names)
+    if name in given:
+        check_shape(name, kind, given[name])
+        return given[name]
+    if kind == "given":
+        if present is None and not item.get("optional"):
+            raise SecretError(f"{name}: must be given in stack_secrets_given")
+        return present
+    return present or generate(kind, int(item.get("length", 40)))
+
+
+def _filtered(text: str, name: str | None) -> str:
+    if name is None:
+        return text
+    if name == "sha256":
+        return hashlib.sha256(text.encode()).hexdigest()
+    if name == "sql":
+        return text.replace("\\", "\\\\").replace("'", "''")
+    if name == "cnf":
+        return text.replace("\\", "\\\\").replace('"', '\\"')
+    raise SecretError(f"there is no filter {name!r}; there are sha256, sql and cnf")
+
+
+def render(template: str, store: t.Mapping[str, t.Any]) -> str:
+    """Return the template with every placeholder replaced.
+
+    Raises:
+        SecretError: for a name, part or filter that is not there.
+    """
+    def replace(match: re.Match[str]) -> str:
+        if match["escaped"]:
+            return "$"
+        value = store.get(match["name"])
+        if isinstance(value, dict):
+            value = value.get(match["part"] or "")
+        if not isinstance(value, str):
+            raise SecretError(f"${{{match['name']}{'.' + match['part'] if match['part'] else ''}}}: there is no such secret")
+        return _filtered(value, match["filter"])
+
+    return PLACEHOLDER.sub(replace, template)
+
+
+def consumers(files: t.Mapping[str, t.Any]) -> dict[str, list[str]]:
+    """Return for each secret the services whose files mention it."""
+    found: dict[str, set[str]] = {}
+    for service, spec in files.items():
+        for template in spec["files"].values():
+            for match in PLACEHOLDER.finditer(template):
+                if match["name"]:
+                    found.setdefault(match["name"], set()).add(service)
+    return {name: sorted(services) for name, services in sorted(found.items())}
+
+
+def revision(contents: t.Mapping[str, str], salt: str) -> str:
+    """Return 16 hexadecimal digits that change with the contents and tell nothing about them without the salt."""
+    text = json.dumps(sorted(contents.items()), separators=(",", ":"))
+    return hmac.new(salt.encode(), text.encode(), hashlib.sha256).hexdigest()[:16]
+
+
+def rendered_files(files: t.Mapping[str, t.Any], store: t.Mapping[str, t.Any]) -> dict[str, dict[str, str]]:
+    """Return the content of every file by service and file name."""
+    return {
+        service: {name: render(template, store) for name, template in spec["files"].items()}
+        for service, spec in files.items()
+    }
+
+
+def write_private(path: str, text: str, uid: int, gid: int) -> bool:
+    """Write a file of mode 0400 atomically; return whether it differed."""
+    data = text.encode()
+    try:
+        status = os.stat(path)
+        with open(path, "rb") as handle:
+            if handle.read() == data and (status.st_uid, status.st_gid, status.st_mode & 0o7777) == (uid, gid, 0o400):
+                return False
+    except FileNotFoundError:
+        pass
+    temporary = f"{path}.new"
+    if os.path.exists(temporary):
+        os.unlink(temporary)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
+    with os.fdopen(descriptor, "wb") as handle:
+        os.fchown(handle.fileno(), uid, gid)
+        handle.write(data)
+        handle.flush()
+        os.fsync(handle.fileno())
+    os.replace(temporary, path)
+    return True
+
+
+def write_runtime(
+    root: str, files: t.Mapping[str, t.Any], contents: t.Mapping[str, t.Mapping[str, str]],
+) -> list[str]:
+    """Write every consumer's directory below ``root`` and remove what is no longer listed; return what changed."""
+    changed: list[str] = []
+    os.makedirs(root, mode=0o711, exist_ok=True)
+    os.chmod(root, 0o711)
+    for service, spec in files.items():
+        uid, _separator, gid = str(spec["owner"]).partition(":")
+        directory = os.path.join(root, service)
+        os.makedirs(directory, mode=0o500, exist_ok=True)
+        os.chown(directory, int(uid), int(gid or uid))
+        os.chmod(directory, 0o500)
+        for name, text in contents[service].items():
+            if write_private(os.path.join(directory, name), text, int(uid), int(gid or uid)):
+                changed.append(f"{service}/{name}")
+        for name in sorted(set(os.listdir(directory)) - set(contents[service])):
+            os.unlink(os.path.join(directory, name))
+            changed.append(f"{service}/{name}")
+    for service in sorted(set(os.listdir(root)) - set(files)):
+        directory = os.path.join(root, service)
+        for name in os.listdir(directory):
+            os.unlink(os.path.join(directory, name))
+        os.rmdir(directory)
+        changed.append(service)
+    return changed
+
+
+def main(argv: t.Sequence[str]) -> int:
+    """Render the runtime files from the store at boot: ``secrets.py STORE MANIFEST RUNTIME_DIRECTORY``."""
+    store_path, manifest_path, runtime = argv
+    with open(manifest_path, encoding="utf-8") as handle:
+        files = json.load(handle)["files"]
+    try:
+        changed = write_runtime(runtime, files, rendered_files(files, read_store(store_path)))
+    except SecretError as exc:
+        sys.stderr.write(f"vedfolnir secrets: {exc}\n")
+        return 1
+    sys.stdout.write(f"vedfolnir secrets: {len(changed)} files written for {len(files)} services\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,135 @@
+#!/usr/bin/python
+# Copyright: Vedfolnir stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: jobs
+short_description: Run the one-shot services that are due
+version_added: 0.1.0
+description:
+  - A job is a Compose service that runs to its end, for instance the one that creates the database users. It runs
+    when its definition, image, files or secrets differ from those of its last successful run, after the services
+    that it depends on have been started.
+  - What has run is recorded on the host after each job, so that a killed run repeats at most one. Jobs must
+    therefore be safe to repeat.
+author:
+  - Vedfolnir stack contributors (@vedfolnir)
+attributes:
+  check_mode:
+    description: Tells which jobs would run.
+    support: full
+  diff_mode:
+    description: Jobs have no content to compare.
+    support: none
+  idempotent:
+    description: A job that has run is not run again until something of it changes.
+    support: full
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
+options:
+  project_src:
+    description: Directory of the Compose project.
+    type: path
+    required: true
+  jobs:
+    description: The jobs in their order, as M(vedfolnir.stack.service) returns them.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: Compose service.
+        type: str
+        required: true
+      digest:
+        description: Digest of all that the job is made of.
+        type: str
+        required: true
+  record:
+    description: File that remembers what has run.
+    type: path
+    required: true
+  timeout:
+    description: Seconds after which a job (with the start of what it depends on) has failed.
+    type: int
+    default: 900
+"""
+
+EXAMPLES = r"""
+- name: Run the jobs that are due
+  vedfolnir.stack.jobs:
+    project_src: /srv/vedfolnir
+    record: /srv/vedfolnir/.state/jobs.json
+    jobs: "{{ mysql_result.jobs }}"
+"""
+
+RETURN = r"""
+ran:
+  description: Names of the jobs that ran (or would run), in order.
+  returned: always
+  type: list
+  elements: str
+output:
+  description: The last lines of each job's output.
+  returned: when a job ran
+  type: dict
+"""
+
+import json
+import os
+import subprocess
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.vedfolnir.stack.plugins.module_utils import jobs as util
+from ansible_collections.vedfolnir.stack.plugins.module_utils.files import write_atomic
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "project_src": {"type": "path", "required": True},
+            "jobs": {
+                "type": "list", "elements": "dict", "required": True,
+                "options": {"name": {"type": "str", "required": True}, "digest": {"type": "str", "required": True}},
+            },
+            "record": {"type": "path", "required": True},
+            "timeout": {"type": "int", "default": 900},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    record = util.read_record(params["record"])
+    waiting = util.due(params["jobs"], record)
+    names = [job["name"] for job in waiting]
+    if module.check_mode or not waiting:
+        module.exit_json(changed=bool(waiting), ran=names, output={})
+    docker = module.get_bin_path("docker", required=True)
+    output: dict[str, str] = {}
+    for job in waiting:
+        argv = [docker, "compose", "run", "--rm", "--no-TTY", "--quiet-pull", job["name"]]
+        try:
+            result = subprocess.run(
+                argv, cwd=params["project_src"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT, timeout=params["timeout"], check=False, text=True,
+            )
+        except subprocess.TimeoutExpired as exc:
+            text = exc.output.decode(errors="replace") if isinstance(exc.output, bytes) else str(exc.output or "")
+            module.fail_json(
+                msg=f"The job {job['name']} did not end within {params['timeout']} s:\n{util.last_lines(text)}", ran=names,
+            )
+        output[job["name"]] = util.last_lines(result.stdout)
+        if result.returncode != 0:
+            module.fail_json(
+                msg=f"The job {job['name']} failed with exit status {result.returncode}:\n{output[job['name']]}",
+                rc=result.returncode, ran=names,
+            )
+        record[job["name"]] = job["digest"]
+        os.makedirs(os.path.dirname(params["record"]), mode=0o750, exist_ok=True)
+        write_atomic(params["record"], json.dumps(record, indent=2, sort_keys=True).encode(), uid=0, gid=0, mode=0o640)
+    module.exit_json(changed=True, ran=names, output=output)
+
+
+if __name__ == "__main__":
+    main()
