@@ -1,0 +1,98 @@
+# Copyright: Vedfolnir stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Assemble a container build context from several places and name it by its content."""
+from __future__ import annotations
+
+import fnmatch
+import gzip
+import hashlib
+import io
+import os
+import tarfile
+import typing as t
+
+
+class ContextError(Exception):
+    """A part of the context that cannot be read; the message names it."""
+
+
+def excluded(path: str, patterns: t.Sequence[str]) -> bool:
+    """Tell whether a relative path matches one of the patterns, itself or by one of its parents.
+
+    A pattern without a slash matches a name at any depth; one with a slash matches from the root.
+    """
+    parts = path.split("/")
+    for pattern in patterns:
+        if "/" in pattern:
+            prefixes = ("/".join(parts[:end]) for end in range(1, len(parts) + 1))
+            if any(fnmatch.fnmatch(prefix, pattern.strip("/")) for prefix in prefixes):
+                return True
+        elif any(fnmatch.fnmatch(part, pattern) for part in parts):
+            return True
+    return False
+
+
+def collect(parts: t.Sequence[t.Mapping[str, t.Any]]) -> dict[str, tuple[bytes, int]]:
+    """Return content and mode (0644 or 0755) of every file of the context by its path in it.
+
+    Args:
+        parts: Each with ``dest`` and either ``content`` or ``src`` (file or directory), and ``exclude`` (patterns).
+
+    Raises:
+        ContextError: when a source is not there or is not readable.
+    """
+    files: dict[str, tuple[bytes, int]] = {}
+    for part in parts:
+        dest = str(part["dest"]).strip("/")
+        if part.get("content") is not None:
+            files[dest] = (str(part["content"]).encode(), 0o644)
+            continue
+        source = str(part["src"])
+        try:
+            if os.path.isdir(source):
+                _walk(source, dest, part.get("exclude") or [], files)
+            else:
+                files[dest] = _read(source)
+        except OSError as exc:
+            raise ContextError(f"{exc.filename or source}: {exc.strerror}") from exc
+    return files
+
+
+def _walk(source: str, dest: str, patterns: t.Sequence[str], files: dict[str, tuple[bytes, int]]) -> None:
+    for directory, subdirectories, names in os.walk(source):
+        relative = os.path.relpath(directory, source)
+        prefix = "" if relative == "." else f"{relative}/"
+        subdirectories[:] = sorted(name for name in subdirectories if not excluded(f"{prefix}{name}", patterns))
+        for name in sorted(names):
+            path = os.path.join(directory, name)
+            # A link may lead outside of the source; what it names does not belong into an image.
+            if not excluded(f"{prefix}{name}", patterns) and os.path.isfile(path) and not os.path.islink(path):
+                files[f"{dest}/{prefix}{name}".lstrip("/")] = _read(path)
+
+
+def _read(path: str) -> tuple[bytes, int]:
+    with open(path, "rb") as handle:
+        return handle.read(), 0o755 if os.access(path, os.X_OK) else 0o644
+
+
+def digest(files: t.Mapping[str, tuple[bytes, int]], salt: str = "") -> str:
+    """Return 12 hexadecimal digits that change with any path, content or mode, and with ``salt``."""
+    total = hashlib.sha256(salt.encode())
+    for path in sorted(files):
+        content, mode = files[path]
+        total.update(f"{path}\0{mode:o}\0{len(content)}\0".encode())
+        total.update(content)
+    return total.hexdigest()[:12]
+
+
+def archive(files: t.Mapping[str, tuple[bytes, int]]) -> bytes:
+    """Return a gzipped tar of the files, the same bytes for the same files."""
+    buffer = io.BytesIO()
+    with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0, compresslevel=6) as zipped:
+        with tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as tar:
+            for path in sorted(files):
+                content, mode = files[path]
+                info = tarfile.TarInfo(path)
+                info.size, info.mode = len(content), mode
+                tar.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
