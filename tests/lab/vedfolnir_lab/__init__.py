@@ -1,0 +1,1 @@
+"""The lab: engine, images, hosts and test parts behind ./lab."""

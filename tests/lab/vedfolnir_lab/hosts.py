@@ -1,0 +1,123 @@
+"""Create, reach and remove lab hosts through the playbooks that molecule uses too."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import yaml
+
+from vedfolnir_lab import engine, images, paths
+from vedfolnir_lab.shell import LabError, output, step, succeeds, visible
+
+PLAYBOOKS = paths.ROOT / "molecule" / "shared"
+LAB_INVENTORY = paths.ROOT / "inventories" / "lab"
+MAIN = "vedfolnir-lab"
+LABEL_FILTER = ["--filter", f"label={images.LABEL}"]
+
+
+def prepare(extra_images: Sequence[str] = ()) -> None:
+    """Bring about everything that a playbook of the lab needs: engine, images, inventory."""
+    engine.ensure()
+    images.ensure()
+    images.ensure(extra_images)
+    archive = images.service_archive()
+    variables = {
+        **images.inventory_variables(archive),
+        "lab_state": str(paths.STATE),
+        "lab_cgroup_version": engine.cgroup_version(),
+    }
+    text = yaml.safe_dump(variables, sort_keys=True, width=100)
+    paths.write(paths.INVENTORY / "group_vars" / "all" / "images.yml", f"---\n{text}")
+    # Ansible reads group_vars only beside an inventory file.
+    paths.write(paths.INVENTORY / "hosts.yml", "---\nall: {}\n")
+
+
+def inventory_arguments(extra: Path | None = None) -> list[str]:
+    """Return the inventory options of ansible-playbook."""
+    sources = [LAB_INVENTORY, paths.INVENTORY, *([extra] if extra else [])]
+    return [argument for source in sources for argument in ("--inventory", str(source))]
+
+
+def playbook(name: Path, *, limit: str = MAIN, extra: Path | None = None) -> None:
+    """Run a playbook against lab hosts, visibly."""
+    argv = ["ansible-playbook", *inventory_arguments(extra), "--limit", limit, str(name)]
+    if visible(argv, ansible_environment()) != 0:
+        raise LabError(f"{name.name} failed; its output is above. ./lab can be run again.")
+
+
+def ansible_environment() -> dict[str, str]:
+    """Return the settings for programs that run Ansible, wherever they change to."""
+    return {
+        "ANSIBLE_CONFIG": str(paths.ROOT / "ansible.cfg"),
+        "ANSIBLE_FORCE_COLOR": "1" if os.isatty(1) else "0",
+    }
+
+
+def create(*, limit: str = MAIN, extra: Path | None = None) -> None:
+    """Create or start hosts."""
+    with step(f"Starting {limit}"):
+        playbook(PLAYBOOKS / "create.yml", limit=limit, extra=extra)
+
+
+def converge(*, limit: str = MAIN, extra: Path | None = None) -> None:
+    """Deploy the stack with the playbook that an operator uses."""
+    with step(f"Deploying on {limit}"):
+        playbook(paths.ROOT / "site.yml", limit=limit, extra=extra)
+
+
+def ssh_arguments(host: str = MAIN) -> list[str]:
+    """Return the ssh command that reaches a host of the lab's inventory."""
+    port = _inventory_hosts().get(host, {}).get("ansible_port", 2222)
+    return [
+        "ssh",
+        "-i",
+        str(paths.SSH / "id_ed25519"),
+        "-o",
+        "StrictHostKeyChecking=yes",
+        "-o",
+        f"UserKnownHostsFile={paths.SSH / f'known_hosts.{host}'}",
+        "-o",
+        f"HostKeyAlias={host}",
+        "-p",
+        str(port),
+        "root@127.0.0.1",
+    ]
+
+
+def ssh(command: Sequence[str]) -> NoReturn:
+    """Become a shell, or one command, on the lab host."""
+    if not succeeds(["docker", "inspect", MAIN]):
+        raise LabError("There is no lab host. ./lab up makes one.")
+    argv = [*ssh_arguments(), *command]
+    os.execvp(argv[0], argv)
+
+
+def remove_all() -> None:
+    """Remove every container, volume and network of the lab."""
+    with step("Removing hosts, volumes and networks"):
+        containers = output(["docker", "ps", "--all", "--quiet", *LABEL_FILTER]).split()
+        names = output(["docker", "ps", "--all", "--format", "{{.Names}}", *LABEL_FILTER]).split()
+        if containers:
+            output(["docker", "rm", "--force", "--volumes", *containers])
+        volumes = set(output(["docker", "volume", "ls", "--quiet"]).split())
+        engines = {f"{name}-docker" for name in names} | {
+            f"{name}-docker" for name in _inventory_hosts()
+        }
+        if found := sorted(engines & volumes):
+            output(["docker", "volume", "rm", *found])
+        for network in output(["docker", "network", "ls", "--quiet", *LABEL_FILTER]).split():
+            output(["docker", "network", "rm", network])
+        shutil.rmtree(paths.SSH, ignore_errors=True)
+
+
+def _inventory_hosts() -> dict[str, dict[str, object]]:
+    """Return all hosts that the lab and its scenarios define, with their variables."""
+    files = [LAB_INVENTORY / "hosts.yml", *sorted(paths.ROOT.glob("molecule/*/hosts.yml"))]
+    hosts: dict[str, dict[str, object]] = {}
+    for file in files:
+        hosts |= yaml.safe_load(file.read_text(encoding="utf-8"))["vedfolnir"]["hosts"]
+    return hosts

@@ -1,0 +1,211 @@
+"""Build the lab's images from Debian packages, each under a tag made from its recipe."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from vedfolnir_lab import paths
+from vedfolnir_lab.shell import LabError, environment, logged, output, say, step, succeeds
+
+RECIPES = paths.SOURCES / "images"
+PREFIX = "localhost/vedfolnir-lab"
+"""A registry part that no engine asks the internet for."""
+LABEL = "vedfolnir.lab=1"
+WORKERS = 2
+HOST_ARCHIVES = "/var/lib/vedfolnir-images"
+"""Where a lab host sees the archives."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image of images.yml."""
+
+    name: str
+    version: str
+    debootstrap: str = ""
+    base: str = ""
+    recipe: str = ""
+    context: str = ""
+    variable: str = ""
+    archive: bool = False
+    optional: bool = False
+
+    @property
+    def directory(self) -> Path:
+        """The directory of the Dockerfile."""
+        return RECIPES / (self.recipe or self.name)
+
+    @property
+    def build_context(self) -> Path:
+        """The directory that the build sees."""
+        return paths.ROOT / self.context if self.context else self.directory
+
+    def key(self) -> str:
+        """Return eight hex digits that change with everything the image is made from."""
+        digest = hashlib.sha256(self.version.encode())
+        if self.debootstrap:
+            digest.update(self.debootstrap.encode())
+            digest.update((RECIPES / "lean.sh").read_bytes())
+        else:
+            digest.update(catalogue()[self.base].key().encode())
+            for directory in {self.directory, self.build_context}:
+                _hash_tree(digest, directory)
+        return digest.hexdigest()[:8]
+
+    @property
+    def reference(self) -> str:
+        """The image's name and tag."""
+        return f"{PREFIX}/{self.name}:{self.version}-{self.key()}"
+
+
+def _hash_tree(digest: hashlib._Hash, directory: Path) -> None:
+    if not directory.is_dir():
+        raise LabError(f"{directory} is missing; the checkout is not complete (git status).")
+    for path in sorted(directory.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".pyc":
+            mode = "x" if path.stat().st_mode & 0o100 else "-"
+            digest.update(f"{path.relative_to(directory)}\0{mode}\0".encode())
+            digest.update(path.read_bytes())
+
+
+@cache
+def catalogue() -> Mapping[str, Image]:
+    """Return all images by name."""
+    data = yaml.safe_load((RECIPES / "images.yml").read_text(encoding="utf-8"))
+    return {name: Image(name=name, **fields) for name, fields in data.items()}
+
+
+def exists(image: Image) -> bool:
+    """Say whether the engine has the image."""
+    return succeeds(["docker", "image", "inspect", image.reference])
+
+
+def ensure(names: Iterable[str] | None = None) -> None:
+    """Build what is missing of the named images (default: all that are not optional)."""
+    images = catalogue()
+    wanted = {name for name, image in images.items() if not image.optional}
+    missing = _missing(wanted if names is None else set(names))
+    if not missing:
+        say("Images: nothing to build")
+        return
+    say(f"Images to build: {', '.join(missing)}")
+    waiting = dict(missing)
+    with ThreadPoolExecutor(WORKERS) as pool:
+        running: dict[Future[None], str] = {}
+        while waiting or running:
+            busy = set(running.values()) | set(waiting)
+            for name in [n for n, image in waiting.items() if image.base not in busy]:
+                running[pool.submit(_build, waiting.pop(name))] = name
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                del running[future]
+                future.result()
+
+
+def _missing(names: set[str]) -> dict[str, Image]:
+    """Return the absent images of `names` and of what they are built on."""
+    found: dict[str, Image] = {}
+    for name in sorted(names):
+        image: Image | None = catalogue()[name]
+        while image and not exists(image):
+            found[image.name] = image
+            image = catalogue().get(image.base)
+    return found
+
+
+def _build(image: Image) -> None:
+    with step(f"Building {image.reference}"):
+        if image.debootstrap:
+            _bootstrap(image)
+        else:
+            _docker_build(image)
+    size = int(output(["docker", "image", "inspect", "--format", "{{.Size}}", image.reference]))
+    say(f"{image.reference}: {size / 1e6:.0f} MB")
+
+
+def _bootstrap(image: Image) -> None:
+    builds = paths.STATE / "build"
+    builds.mkdir(parents=True, exist_ok=True)
+    root = Path(tempfile.mkdtemp(prefix=f"{image.debootstrap}-", dir=builds))
+    try:
+        root.chmod(0o755)
+        logged(image.name, ["debootstrap", "--variant=minbase", image.debootstrap, str(root)])
+        logged(f"{image.name}-lean", [str(RECIPES / "lean.sh"), str(root)])
+        tar = subprocess.Popen(
+            ["tar", "-C", str(root), "--numeric-owner", "-c", "."], stdout=subprocess.PIPE
+        )
+        imported = subprocess.run(
+            ["docker", "import", "--change", f"LABEL {LABEL}", "--change", 'CMD ["/bin/sh"]']
+            + ["-", image.reference],
+            stdin=tar.stdout,
+            stdout=subprocess.DEVNULL,
+            env=environment(),
+            check=False,
+        )
+        if tar.wait() != 0 or imported.returncode != 0:
+            raise LabError(f"docker import of {image.reference} failed; run ./lab again.")
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def _docker_build(image: Image) -> None:
+    base = catalogue()[image.base]
+    logged(
+        image.name,
+        ["docker", "build", "--file", str(image.directory / "Dockerfile"), "--label", LABEL]
+        + ["--build-arg", f"BASE={base.reference}", "--tag", image.reference]
+        + [str(image.build_context)],
+    )
+
+
+def service_archive() -> Path:
+    """Save the service images into one archive named by its content, and drop older ones."""
+    references = sorted(i.reference for i in catalogue().values() if i.archive)
+    key = hashlib.sha256("\n".join(references).encode()).hexdigest()[:12]
+    archive = paths.IMAGES / f"{key}.tar"
+    if not archive.exists():
+        with step(f"Saving {len(references)} service images"):
+            paths.IMAGES.mkdir(parents=True, exist_ok=True)
+            temporary = archive.with_suffix(".tmp")
+            logged("save", ["docker", "save", "--output", str(temporary), *references])
+            temporary.chmod(0o644)
+            temporary.replace(archive)
+        say(f"{archive.name}: {archive.stat().st_size / 1e6:.0f} MB")
+    for old in paths.IMAGES.iterdir():
+        if old != archive:
+            old.unlink()
+    return archive
+
+
+def inventory_variables(archive: Path) -> dict[str, object]:
+    """Return the inventory variables that name the images."""
+    images = catalogue().values()
+    return {
+        **{i.variable: i.reference for i in images if i.variable},
+        "docker_host_image_archives": [
+            {
+                "path": f"{HOST_ARCHIVES}/{archive.name}",
+                "images": sorted(i.reference for i in images if i.archive),
+            }
+        ],
+        "lab_images": {i.name: i.reference for i in images},
+    }
+
+
+def remove_all() -> None:
+    """Remove every image and archive of the lab."""
+    with step("Removing the lab's images"):
+        found = output(["docker", "image", "ls", "--quiet", "--filter", f"label={LABEL}"]).split()
+        if found:
+            output(["docker", "image", "rm", "--force", *sorted(set(found))], check=False)
+        shutil.rmtree(paths.IMAGES, ignore_errors=True)

@@ -1,0 +1,136 @@
+"""The parts of ./lab test: data in parts.yml, run in order, summed up at the end."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree
+
+import yaml
+
+from vedfolnir_lab import hosts, paths
+from vedfolnir_lab.shell import LabError, logged, say, visible
+
+CATALOGUE = paths.SOURCES / "parts.yml"
+
+
+@dataclass
+class Count:
+    """How many tests passed, failed and were skipped."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+    def add(self, other: Count) -> None:
+        """Add another count to this one."""
+        self.passed += other.passed
+        self.failed += other.failed
+        self.skipped += other.skipped
+
+    def __str__(self) -> str:
+        """Return the plain line that any reader of test output knows."""
+        return f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the tests: commands, each of which is a test or reports tests as JUnit XML."""
+
+    name: str
+    what: str
+    commands: Sequence[Sequence[str]]
+    ci: bool = False
+    lab: bool = False
+    apt: Sequence[str] = field(default_factory=tuple)
+    images: Sequence[str] = field(default_factory=tuple)
+
+
+def catalogue() -> dict[str, Part]:
+    """Return all parts by name, in the order in which CI runs them."""
+    data = yaml.safe_load(CATALOGUE.read_text(encoding="utf-8"))
+    return {name: Part(name=name, **fields) for name, fields in data.items()}
+
+
+def table() -> str:
+    """Return the list of parts for people."""
+    return "\n".join(
+        f"{part.name:12} {'CI' if part.ci else '  '}  {part.what}" for part in catalogue().values()
+    )
+
+
+def run(names: Sequence[str]) -> int:
+    """Run the named parts (default: CI's); return 0 only when tests ran and none failed."""
+    known = catalogue()
+    if unknown := [name for name in names if name not in known]:
+        raise LabError(f"No part named {', '.join(unknown)}. The parts are:\n{table()}")
+    chosen = [known[name] for name in names] or [part for part in known.values() if part.ci]
+    total, rows = Count(), []
+    for part in chosen:
+        start = time.monotonic()
+        say(f"=== {part.name}: {part.what}")
+        count = _run_part(part)
+        total.add(count)
+        rows.append(f"  {part.name:12} {time.monotonic() - start:7.1f}s  {count}")
+        say(f"=== {part.name}: {count}")
+    say("All parts:")
+    print("\n".join(rows))
+    print(total, flush=True)
+    return 0 if total.passed and not total.failed else 1
+
+
+def _run_part(part: Part) -> Count:
+    directory = paths.JUNIT / part.name
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    count = Count()
+    try:
+        _install(part.apt)
+        if part.lab:
+            hosts.prepare(part.images)
+            hosts.create()
+    except LabError as error:
+        say(f"ERROR: {error}")
+        return Count(failed=1)
+    for number, command in enumerate(part.commands):
+        junit = directory / f"{number}.xml"
+        places = {"junit": str(junit), "root": str(paths.ROOT), "state": str(paths.STATE)}
+        argv = [word.format_map(places) for word in command]
+        say(f"$ {' '.join(argv)}")
+        code = visible(argv, hosts.ansible_environment())
+        outcome = _result(junit, code)
+        count.add(outcome)
+        if outcome.failed and number + 1 < len(part.commands):
+            say(f"The other commands of {part.name} need this one: not run")
+            break
+    return count
+
+
+def _result(junit: Path, code: int) -> Count:
+    """Count the tests in a report; a command without one is itself the test."""
+    count = Count()
+    if junit.exists():
+        for suite in ElementTree.parse(junit).getroot().iter("testsuite"):
+            tests, failed, errors, skipped = (
+                int(suite.get(key, "0")) for key in ("tests", "failures", "errors", "skipped")
+            )
+            count.add(Count(tests - failed - errors - skipped, failed + errors, skipped))
+    if code != 0:
+        count.failed = max(count.failed, 1)
+    elif not junit.exists():
+        count.passed = 1
+    return count
+
+
+def _install(packages: Iterable[str]) -> None:
+    """Install Debian packages that a part needs and this machine lacks."""
+    missing = [name for name in packages if not Path(f"/var/lib/dpkg/info/{name}.list").exists()]
+    if missing:
+        say(f"Installing {', '.join(missing)}")
+        install = ["apt-get", "install", "-y", "--no-install-recommends", *missing]
+        logged("apt-update", ["apt-get", "update"])
+        # Test servers are started by the tests, never as services of this machine.
+        logged("apt-install", ["env", "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", *install])
