@@ -1,0 +1,1 @@
+// Administration pages need no script yet.

@@ -1,0 +1,5 @@
+"""not-a-secret-marker: this directory must never reach an image layer."""
+
+
+def test_nothing() -> None:
+    """Exist."""
