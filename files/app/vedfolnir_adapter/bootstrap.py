@@ -1,0 +1,27 @@
+"""What every process does before it imports the application."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+from vedfolnir_adapter import logs, missing_modules, redis_acl, settings
+from vedfolnir_adapter.redaction import redact
+
+log = logging.getLogger("vedfolnir_adapter")
+
+
+def prepare(service: str, *, descriptor: int = 1) -> settings.Settings:
+    """Install the logs, read the settings and export them; exit with code 2 on a problem."""
+    logs.install(service, descriptor=descriptor)
+    try:
+        found = settings.load()
+    except settings.SettingsError as exc:
+        log.critical("%s", exc)
+        sys.exit(settings.EXIT_SETTINGS)
+    redact.learn(found.secret_values)
+    found.export(os.environ)
+    redis_acl.install(found.redis_user)
+    missing_modules.install()
+    return found

@@ -1,0 +1,24 @@
+"""WSGI entry point: `gunicorn ... vedfolnir_adapter.wsgi:app`."""
+
+from __future__ import annotations
+
+import eventlet
+
+# Before anything that opens a socket or makes a lock; the application does it too late.
+eventlet.monkey_patch()
+
+from vedfolnir_adapter import access_log, bootstrap, flask_patch, integrated, logs, socketio_patch
+from vedfolnir_adapter.metrics import RequestMetrics
+
+_settings = bootstrap.prepare("app")
+access_log.install()
+socketio_patch.install(_settings)
+
+import web_app
+
+app = web_app.app
+flask_patch.configure(app, _settings)
+RequestMetrics().install(app)
+logs.finish_setup()
+if _settings.worker_mode == "integrated":
+    integrated.start()
