@@ -1,0 +1,197 @@
+"""Look at a host once, change nothing, and print as JSON what the role docker_host must know.
+
+Runs on the host as ``python3 - REQUEST < probe.py``: one program instead of ten tasks, because
+each task costs a round trip.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import grp
+import json
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import sys
+import time
+import typing as t
+
+Record = dict[str, t.Any]
+
+# Kernel parameters that belong to a network or IPC namespace, thus to a container itself.
+NAMESPACED = re.compile(r"net\.|kernel\.(shm|msg|sem)|fs\.mqueue\.")
+PORT = re.compile(r"^port (\d+)$", re.MULTILINE)
+
+
+def output(*argv: str) -> str:
+    """Return what a program prints, or nothing when it is missing or fails."""
+    if shutil.which(argv[0]) is None:
+        return ""
+    result = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    return result.stdout if result.returncode == 0 else ""
+
+
+def read(path: str) -> str:
+    """Return a file's text, or nothing when it cannot be read."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as handle:
+            return handle.read()
+    except OSError:
+        return ""
+
+
+def container() -> str:
+    """Return the kind of container this is, or nothing on a machine of its own."""
+    kind = output("systemd-detect-virt", "--container").strip()
+    return "" if kind == "none" else kind
+
+
+def ancestor_ports() -> set[int]:
+    """Return the port of the SSH connection this program came through; sudo hides it from us only."""
+    pid = os.getpid()
+    while pid > 1:
+        match = re.search(r"(?:^|\0)SSH_CONNECTION=\S+ \S+ \S+ (\d+)", read(f"/proc/{pid}/environ"))
+        if match:
+            return {int(match[1])}
+        parent = re.search(r"^PPid:\s+(\d+)$", read(f"/proc/{pid}/status"), re.MULTILINE)
+        pid = int(parent[1]) if parent else 0
+    return set()
+
+
+def ssh_ports() -> list[int]:
+    """Return every port on which SSH is or will be served."""
+    ports = {int(port) for port in PORT.findall(output("sshd", "-T"))} | ancestor_ports()
+    for listen in output("systemctl", "show", "ssh.socket", "-p", "Listen", "--value").splitlines():
+        match = re.search(r":(\d+) \(Stream\)", listen)
+        if match:
+            ports.add(int(match[1]))
+    return sorted(ports or {22})
+
+
+def packages(wanted: dict[str, str], suggested: list[str]) -> Record:
+    """Return what is installed and held of the packages in question, and what apt must be asked for."""
+    listing = output("dpkg-query", "-W", "-f", "${Package}\t${Version}\t${db:Status-Abbrev}\n")
+    rows = [line.split("\t") for line in listing.splitlines()]
+    installed = {name: (version, status[0] == "h") for name, version, status in rows if status[1] == "i"}
+    missing = [
+        f"{name}={version}" if version else name
+        for name, version in wanted.items()
+        if name not in installed or (version and not fnmatch.fnmatch(installed[name][0], version))
+    ]
+    return {
+        "missing": missing,
+        "installed": sorted(set(installed) & (set(wanted) | set(suggested))),
+        "held": sorted(name for name, (_version, held) in installed.items() if held),
+        "versions": {name: installed[name][0] for name in wanted if name in installed},
+        "index_present": bool(glob.glob("/var/lib/apt/lists/*_Packages*")),
+    }
+
+
+def sysctl(wanted: dict[str, t.Any], inside: str) -> Record:
+    """Tell which kernel parameters cannot be set here and which have another value."""
+    skipped, differing = [], []
+    for key, value in sorted(wanted.items()):
+        path = "/proc/sys/" + key.replace(".", "/")
+        if not os.path.exists(path) or (inside and not NAMESPACED.match(key)) or not os.access(path, os.W_OK):
+            skipped.append(key)
+        elif read(path).split() != str(value).split():
+            differing.append(key)
+    return {"skipped": skipped, "differing": differing}
+
+
+def newest(paths: list[str]) -> float:
+    """Return the time of the last change among the paths that exist."""
+    times = [os.lstat(path).st_mtime for path in paths if os.path.lexists(path)]
+    return max(times, default=0.0)
+
+
+def unit(name: str, settings: list[str]) -> Record:
+    """Return a unit's state, and whether its settings changed after it last started or reloaded."""
+    fields = ("LoadState", "ActiveState", "UnitFileState", "StateChangeTimestampMonotonic")
+    text = output("systemctl", "show", name, "-p", ",".join(fields))
+    state = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    since = int(state.get("StateChangeTimestampMonotonic") or 0) / 1e6
+    started = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC) + since
+    active = state.get("ActiveState") in ("active", "reloading")
+    return {
+        "exists": state.get("LoadState") in ("loaded", "masked"),
+        "active": active,
+        "enabled": state.get("UnitFileState") == "enabled",
+        "stale": active and newest(settings) > started,
+    }
+
+
+def images_missing(archives: list[Record]) -> list[str]:
+    """Return the archives of which at least one image is not there."""
+    names = sorted({image for archive in archives for image in archive["images"]})
+    if not names or output("docker", "image", "inspect", "--format", "{{.Id}}", *names):
+        return []
+    return [
+        archive["path"]
+        for archive in archives
+        if not output("docker", "image", "inspect", "--format", "{{.Id}}", *archive["images"])
+    ]
+
+
+def account(name: str, group: str) -> Record:
+    """Return the numbers of the stack's user and group."""
+    user = {entry.pw_name: entry for entry in pwd.getpwall()}.get(name)
+    gids = {entry.gr_name: entry.gr_gid for entry in grp.getgrall()}
+    return {
+        "uid": user.pw_uid if user else None,
+        "primary": user.pw_gid if user else None,
+        "shell": user.pw_shell if user else "",
+        "gid": gids.get(group),
+    }
+
+
+def firewall_digest() -> str:
+    """Return the digest that the loaded table carries in its comment."""
+    match = re.search(r'comment "rules ([0-9a-f]+)"', output("nft", "list", "table", "inet", "vedfolnir"))
+    return match[1] if match else ""
+
+
+def daemon_settings() -> Record | None:
+    """Return the present daemon.json; nothing readable counts as nothing."""
+    try:
+        settings = json.loads(read("/etc/docker/daemon.json") or "{}")
+    except ValueError:
+        return None
+    return settings if isinstance(settings, dict) else None
+
+
+def look(request: Record) -> Record:
+    """Collect all that the role must know."""
+    inside = container()
+    wanted = {
+        name: version
+        for name, version in request["packages"].items()
+        if not (inside and name in request["machine_packages"])
+    }
+    certificates = glob.glob(request["ca_directory"] + "/*.crt")
+    ca_paths = [request["ca_directory"], *certificates]
+    record = read(request["record_path"])
+    return {
+        "container": inside,
+        "ssh_ports": ssh_ports(),
+        "packages": packages(wanted, request["known_packages"]),
+        "recorded": json.loads(record)["packages"] if record else [],
+        "sysctl": sysctl(request["sysctl"], inside),
+        "units": {name: unit(name, paths) for name, paths in request["units"].items()},
+        "docker_certificates_stale": unit("docker.service", ca_paths)["stale"],
+        "daemon": daemon_settings(),
+        "existing": [path for path in request["paths"] if os.path.lexists(path)],
+        "certificates": certificates,
+        "certificate_texts": {path: read(path) for path in request["ca_paths"]},
+        "bundle_stale": newest(ca_paths) > newest(["/etc/ssl/certs/ca-certificates.crt"]),
+        "archives": images_missing(request["archives"]),
+        "firewall": firewall_digest(),
+        "account": account(request["user"], request["user"]),
+    }
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(look(json.loads(sys.argv[1]))))
