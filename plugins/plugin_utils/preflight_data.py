@@ -92,8 +92,8 @@ def load_role(directory: Path, load: Load) -> Role:
     specs = _mapping(directory / "meta" / "argument_specs.yml", load).get("argument_specs")
     if not isinstance(specs, Mapping) or "main" not in specs:
         raise PreflightError(f"role {name} has no argument spec for the entry point main")
-    defaults = _mapping(directory / "defaults" / "main.yml", load)
-    internal = _mapping(directory / "vars" / "main.yml", load)
+    defaults = _main(directory / "defaults", load)
+    internal = _main(directory / "vars", load)
     removed = _mapping(directory / "vars" / "removed.yml", load).get("removed") or []
     rules = _mapping(directory / "vars" / "preflight.yml", load).get("rules") or []
     known = {option for entry in specs.values() for option in entry.get("options") or {}}
@@ -114,10 +114,16 @@ def load_roles(names: Iterable[str], directory: Path, load: Load) -> list[Role]:
     for name in names:
         if name not in there:
             raise PreflightError(
-                f"no role {name} with argument specs; there are {', '.join(there)}"
+                f"no role {name} with argument specs; there are {', '.join(there) or 'none'}"
             )
         roles.append(load_role(directory / name, load))
     return roles
+
+
+def _main(directory: Path, load: Load) -> dict[str, t.Any]:
+    """Read main.yml, or every file of a directory main/, as Ansible does."""
+    files = [directory / "main.yml", *sorted((directory / "main").rglob("*.yml"))]
+    return {name: raw for file in files for name, raw in _mapping(file, load).items()}
 
 
 def _mapping(path: Path, load: Load) -> Mapping[str, t.Any]:

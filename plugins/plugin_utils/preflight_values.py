@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -13,6 +14,7 @@ from ansible_collections.vedfolnir.stack.plugins.plugin_utils.preflight_data imp
 from ansible_collections.vedfolnir.stack.plugins.plugin_utils.preflight_names import near
 
 _LONGEST = 60
+_MARKUP = re.compile(r"\b[A-Z]\(([^)]*)\)")
 _NAMES = (
     (bool, "bool"),
     (int, "int"),
@@ -41,6 +43,7 @@ def missing_value(name: str, spec: Spec) -> str:
     """Return the message for a required option without a value."""
     text = spec.get("description") or ""
     sentence = str(text[0] if isinstance(text, list) else text).split(". ")[0].rstrip(".")
+    sentence = _MARKUP.sub(r"\1", sentence)
     return f"{name} is required: {sentence}." if sentence else f"{name} is required."
 
 

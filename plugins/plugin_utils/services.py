@@ -57,10 +57,8 @@ def replica_names(name: str, service: t.Mapping[str, t.Any]) -> list[str]:
     Replicas are services of their own because nginx must tell them apart (sticky sessions) and because an
     update replaces them one after the other.
     """
-    count = service.get("replicas")
-    if count is None:
-        return [name]
-    return [f"{name}-{number}" for number in range(1, int(count) + 1)]
+    count = int(service.get("replicas") or 0)
+    return [f"{name}-{number}" for number in range(1, count + 1)] or [name]
 
 
 def _check(name: str, service: t.Mapping[str, t.Any]) -> None:
