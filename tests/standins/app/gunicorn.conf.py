@@ -86,20 +86,20 @@ def _rq_cleanup(what: str) -> None:
         from app.services.task.rq import gunicorn_integration
 
         gunicorn_integration.cleanup()
-    except Exception as exc:  # noqa: BLE001 - upstream logs and carries on
+    except Exception as exc:  # upstream logs and carries on
         _logger.error("%s failed: %s", what, exc)
 
 
-def worker_int(worker: t.Any) -> None:
+def worker_int(_worker: t.Any) -> None:
     """Clean up after INT or QUIT."""
     _rq_cleanup("RQ cleanup on worker interrupt")
 
 
-def worker_abort(worker: t.Any) -> None:
+def worker_abort(_worker: t.Any) -> None:
     """Clean up after a worker that timed out."""
     _rq_cleanup("RQ cleanup on worker abort")
 
 
-def on_exit(server: t.Any) -> None:
+def on_exit(_server: t.Any) -> None:
     """Clean up when the master ends."""
     _rq_cleanup("Final RQ cleanup")

@@ -9,14 +9,13 @@ import typing as t
 import uuid
 from pathlib import Path
 
-from sqlalchemy.orm import Session
-
 from app.core.database.core.database_manager import DatabaseManager
 from app.services.activitypub.components.activitypub_client import ActivityPubClient
 from app.utils.processing.image_processor import store_image
 from app.utils.processing.ollama_caption_generator import OllamaCaptionGenerator
 from config import Config
 from models import Image, PlatformConnection, Post, ProcessingRun, ProcessingStatus, User
+from sqlalchemy.orm import Session
 from standin.tables import naive_utc_now
 
 logger = logging.getLogger(__name__)
@@ -101,9 +100,7 @@ class Vedfolnir:
             return
         try:
             content, content_type = await client.download_image(medium["url"])
-            path = store_image(
-                self.config.storage.images_dir, medium["url"], content, content_type
-            )
+            path = store_image(self.config.storage.images_dir, medium["url"], content, content_type)
             run.images_processed += 1
             caption = None if skip_ollama else await self.caption_generator.generate_caption(path)
         except Exception:

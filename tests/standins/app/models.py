@@ -9,11 +9,10 @@ from datetime import datetime
 
 from cryptography.fernet import Fernet
 from flask_login import UserMixin
-from sqlalchemy.orm import DeclarativeBase
-from werkzeug.security import check_password_hash, generate_password_hash
-
+from sqlalchemy.orm import DeclarativeBase, Mapped
 from standin.enums import JobPriority, ProcessingStatus, TaskStatus, UserRole
 from standin.tables import build_tables, naive_utc_now
+from werkzeug.security import check_password_hash, generate_password_hash
 
 __all__ = [
     "Base",
@@ -46,24 +45,24 @@ class User(UserMixin, Base):  # type: ignore[misc]
 
     __table__ = _TABLES["users"]
     if t.TYPE_CHECKING:
-        id: int
-        username: str
-        email: str
-        password_hash: str
-        role: UserRole
-        is_active: bool
-        email_verified: bool
-        email_verification_token: str | None
-        first_name: str | None
-        last_name: str | None
-        password_reset_token: str | None
-        data_processing_consent: bool
-        data_processing_consent_date: datetime | None
-        account_locked: bool
-        failed_login_attempts: int
-        last_failed_login: datetime | None
-        last_login: datetime | None
-        created_at: datetime | None
+        id: Mapped[int]
+        username: Mapped[str]
+        email: Mapped[str]
+        password_hash: Mapped[str]
+        role: Mapped[UserRole]
+        is_active: Mapped[bool]
+        email_verified: Mapped[bool]
+        email_verification_token: Mapped[str | None]
+        first_name: Mapped[str | None]
+        last_name: Mapped[str | None]
+        password_reset_token: Mapped[str | None]
+        data_processing_consent: Mapped[bool]
+        data_processing_consent_date: Mapped[datetime | None]
+        account_locked: Mapped[bool]
+        failed_login_attempts: Mapped[int]
+        last_failed_login: Mapped[datetime | None]
+        last_login: Mapped[datetime | None]
+        created_at: Mapped[datetime | None]
 
         def __init__(self, **kwargs: t.Any) -> None: ...
 
@@ -116,7 +115,7 @@ def _encrypted(column: str) -> t.Any:
             return None
         try:
             return _cipher().decrypt(stored.encode()).decode()
-        except Exception:  # noqa: BLE001 - upstream swallows every failure; see the contract, 4.4
+        except Exception:  # upstream swallows every failure; see the contract, 4.4
             return None
 
     def write(self: PlatformConnection, value: str | None) -> None:
@@ -133,16 +132,16 @@ class PlatformConnection(Base):
     _client_key = __table__.c.client_key
     _client_secret = __table__.c.client_secret
     if t.TYPE_CHECKING:
-        id: int
-        user_id: int
-        name: str
-        platform_type: str
-        instance_url: str
-        username: str | None
-        is_active: bool
-        is_default: bool
-        created_at: datetime | None
-        last_used: datetime | None
+        id: Mapped[int]
+        user_id: Mapped[int]
+        name: Mapped[str]
+        platform_type: Mapped[str]
+        instance_url: Mapped[str]
+        username: Mapped[str | None]
+        is_active: Mapped[bool]
+        is_default: Mapped[bool]
+        created_at: Mapped[datetime | None]
+        last_used: Mapped[datetime | None]
 
     access_token = _encrypted("_access_token")
     client_key = _encrypted("_client_key")
@@ -170,15 +169,15 @@ class Post(Base):
 
     __table__ = _TABLES["posts"]
     if t.TYPE_CHECKING:
-        id: int
-        post_id: str
-        user_id: int
-        post_url: str
-        post_content: str | None
-        platform_connection_id: int | None
-        platform_type: str | None
-        instance_url: str | None
-        created_at: datetime | None
+        id: Mapped[int]
+        post_id: Mapped[str]
+        user_id: Mapped[int]
+        post_url: Mapped[str]
+        post_content: Mapped[str | None]
+        platform_connection_id: Mapped[int | None]
+        platform_type: Mapped[str | None]
+        instance_url: Mapped[str | None]
+        created_at: Mapped[datetime | None]
 
 
 class Image(Base):
@@ -186,22 +185,22 @@ class Image(Base):
 
     __table__ = _TABLES["images"]
     if t.TYPE_CHECKING:
-        id: int
-        post_id: int
-        image_url: str
-        local_path: str
-        image_post_id: str | None
-        platform_connection_id: int | None
-        original_caption: str | None
-        generated_caption: str | None
-        reviewed_caption: str | None
-        final_caption: str | None
-        status: ProcessingStatus
-        created_at: datetime | None
-        reviewed_at: datetime | None
-        posted_at: datetime | None
-        reviewer_notes: str | None
-        caption_quality_score: int | None
+        id: Mapped[int]
+        post_id: Mapped[int]
+        image_url: Mapped[str]
+        local_path: Mapped[str]
+        image_post_id: Mapped[str | None]
+        platform_connection_id: Mapped[int | None]
+        original_caption: Mapped[str | None]
+        generated_caption: Mapped[str | None]
+        reviewed_caption: Mapped[str | None]
+        final_caption: Mapped[str | None]
+        status: Mapped[ProcessingStatus]
+        created_at: Mapped[datetime | None]
+        reviewed_at: Mapped[datetime | None]
+        posted_at: Mapped[datetime | None]
+        reviewer_notes: Mapped[str | None]
+        caption_quality_score: Mapped[int | None]
 
 
 class ProcessingRun(Base):
@@ -209,19 +208,19 @@ class ProcessingRun(Base):
 
     __table__ = _TABLES["processing_runs"]
     if t.TYPE_CHECKING:
-        id: int
-        user_id: int
-        batch_id: str | None
-        started_at: datetime | None
-        completed_at: datetime | None
-        posts_processed: int
-        images_processed: int
-        captions_generated: int
-        errors_count: int
-        status: str | None
-        platform_connection_id: int | None
-        platform_type: str | None
-        instance_url: str | None
+        id: Mapped[int]
+        user_id: Mapped[int]
+        batch_id: Mapped[str | None]
+        started_at: Mapped[datetime | None]
+        completed_at: Mapped[datetime | None]
+        posts_processed: Mapped[int]
+        images_processed: Mapped[int]
+        captions_generated: Mapped[int]
+        errors_count: Mapped[int]
+        status: Mapped[str | None]
+        platform_connection_id: Mapped[int | None]
+        platform_type: Mapped[str | None]
+        instance_url: Mapped[str | None]
 
 
 class CaptionGenerationTask(Base):
@@ -229,19 +228,19 @@ class CaptionGenerationTask(Base):
 
     __table__ = _TABLES["caption_generation_tasks"]
     if t.TYPE_CHECKING:
-        id: str
-        user_id: int
-        platform_connection_id: int
-        status: TaskStatus
-        settings_json: str | None
-        created_at: datetime | None
-        started_at: datetime | None
-        completed_at: datetime | None
-        error_message: str | None
-        progress_percent: int
-        current_step: str | None
-        priority: JobPriority
-        admin_notes: str | None
+        id: Mapped[str]
+        user_id: Mapped[int]
+        platform_connection_id: Mapped[int]
+        status: Mapped[TaskStatus]
+        settings_json: Mapped[str | None]
+        created_at: Mapped[datetime | None]
+        started_at: Mapped[datetime | None]
+        completed_at: Mapped[datetime | None]
+        error_message: Mapped[str | None]
+        progress_percent: Mapped[int]
+        current_step: Mapped[str | None]
+        priority: Mapped[JobPriority]
+        admin_notes: Mapped[str | None]
 
 
 class UserAuditLog(Base):
@@ -249,13 +248,13 @@ class UserAuditLog(Base):
 
     __table__ = _TABLES["user_audit_log"]
     if t.TYPE_CHECKING:
-        id: int
-        user_id: int | None
-        action: str
-        details: str | None
-        ip_address: str | None
-        user_agent: str | None
-        created_at: datetime | None
+        id: Mapped[int]
+        user_id: Mapped[int | None]
+        action: Mapped[str]
+        details: Mapped[str | None]
+        ip_address: Mapped[str | None]
+        user_agent: Mapped[str | None]
+        created_at: Mapped[datetime | None]
 
 
 class UserSession(Base):
@@ -263,7 +262,7 @@ class UserSession(Base):
 
     __table__ = _TABLES["user_sessions"]
     if t.TYPE_CHECKING:
-        id: int
-        session_id: str
-        user_id: int
-        expires_at: datetime
+        id: Mapped[int]
+        session_id: Mapped[str]
+        user_id: Mapped[int]
+        expires_at: Mapped[datetime]

@@ -9,7 +9,6 @@ import signal
 import sys
 
 import sqlalchemy as sa
-
 from app.core.database.core.database_manager import DatabaseManager
 from app.services.task.task_processing import (
     finish_task,
@@ -60,7 +59,7 @@ class SimpleCaptionWorker:
     async def _pause(self) -> None:
         try:
             await asyncio.wait_for(self.shutdown_event.wait(), timeout=self.check_interval)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             return
 
     async def process_task_simple(self, task_id: str) -> None:

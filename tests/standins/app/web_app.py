@@ -8,19 +8,18 @@ from dotenv import load_dotenv
 
 load_dotenv(Path.cwd() / ".env")
 
-from flask import Flask  # noqa: E402
-from flask_cors import CORS  # noqa: E402
-from flask_login import LoginManager  # noqa: E402
-from flask_socketio import SocketIO  # noqa: E402
-from werkzeug.middleware.proxy_fix import ProxyFix  # noqa: E402
-
 from app.core import security_headers  # noqa: E402
 from app.core.database.core.database_manager import DatabaseManager  # noqa: E402
 from app.core.log_setup import configure_logging  # noqa: E402
 from app.core.session import redis_backend  # noqa: E402
 from config import Config  # noqa: E402
+from flask import Flask  # noqa: E402
+from flask_cors import CORS  # noqa: E402
+from flask_login import LoginManager  # noqa: E402
+from flask_socketio import SocketIO  # noqa: E402
 from models import User  # noqa: E402
 from standin import missing_module, switches  # noqa: E402
+from werkzeug.middleware.proxy_fix import ProxyFix  # noqa: E402
 
 config = Config()
 logger = configure_logging(config.storage.logs_dir)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import typing as t
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
 from standin import enums, schema
 
-_MYSQL_OPTIONS: dict[str, str] = {
+_MYSQL_OPTIONS: dict[str, t.Any] = {
     "mysql_engine": "InnoDB",
     "mysql_charset": "utf8mb4",
     "mysql_collate": "utf8mb4_unicode_ci",
@@ -27,7 +27,7 @@ _SIMPLE_TYPES: dict[str, type[sa.types.TypeEngine[t.Any]]] = {
 
 def naive_utc_now() -> datetime:
     """Return the time as the application stores it: UTC without a time zone."""
-    return datetime.now(timezone.utc).replace(tzinfo=None)
+    return datetime.now(UTC).replace(tzinfo=None)
 
 
 def column_type(name: str) -> sa.types.TypeEngine[t.Any]:
@@ -57,7 +57,7 @@ def _foreign_keys() -> dict[tuple[str, str], sa.ForeignKey]:
     return keys
 
 
-def _column(table: str, name: str, type_name: str, key: sa.ForeignKey | None) -> sa.Column[t.Any]:
+def _column(name: str, type_name: str, key: sa.ForeignKey | None) -> sa.Column[t.Any]:
     required = type_name.endswith("!")
     options: dict[str, t.Any] = {"nullable": not required, "primary_key": name == "id"}
     if name in ("created_at", "updated_at", "last_activity"):
@@ -76,7 +76,7 @@ def build_tables(metadata: sa.MetaData) -> dict[str, sa.Table]:
     tables: dict[str, sa.Table] = {}
     for table, text in schema.TABLES.items():
         columns = [
-            _column(table, name, type_name, keys.get((table, name)))
+            _column(name, type_name, keys.get((table, name)))
             for name, type_name in (entry.split() for entry in text.split(","))
         ]
         unique = [sa.UniqueConstraint(*names) for names in schema.UNIQUE_KEYS.get(table, [])]

@@ -48,11 +48,11 @@ def configure_logging(logs_dir: str) -> logging.Logger:
         directory = switches.app_root() / "logs" / "app"
         directory.mkdir(parents=True, exist_ok=True)
         for name, (level, backups) in _CONTAINER_FILES.items():
-            handler = logging.handlers.RotatingFileHandler(
+            rotating = logging.handlers.RotatingFileHandler(
                 directory / name, maxBytes=10 * 1024 * 1024, backupCount=backups
             )
-            handler.setLevel(level)
-            handlers.append(handler)
+            rotating.setLevel(level)
+            handlers.append(rotating)
     root = logging.getLogger()
     root.setLevel(os.getenv("LOG_LEVEL", "INFO"))
     for handler in handlers:

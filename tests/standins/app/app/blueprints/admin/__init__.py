@@ -6,10 +6,10 @@ from pathlib import Path
 
 from flask import Blueprint, abort, jsonify, render_template
 from flask.typing import ResponseReturnValue
-from flask_login import current_user, login_required
-
-from app.core.web_context import db_manager
+from flask_login import current_user
 from models import User, UserRole
+
+from app.core.web_context import db_manager, login_required
 
 _ROOT = Path(__file__).resolve().parents[3]
 

@@ -7,14 +7,14 @@ import logging
 
 from flask import Blueprint, jsonify, request
 from flask.typing import ResponseReturnValue
-from flask_login import current_user, login_required
+from flask_login import current_user
+from models import Image, PlatformConnection, Post, ProcessingStatus
 from sqlalchemy.orm import Session
+from standin.tables import naive_utc_now
 
-from app.core.web_context import db_manager
+from app.core.web_context import db_manager, login_required
 from app.services.activitypub.components.activitypub_client import ActivityPubClient
 from app.utils.processing.ollama_caption_generator import OllamaCaptionGenerator
-from models import Image, PlatformConnection, Post, ProcessingStatus
-from standin.tables import naive_utc_now
 
 caption_review_bp = Blueprint("caption_review", __name__, url_prefix="/api")
 logger = logging.getLogger(__name__)

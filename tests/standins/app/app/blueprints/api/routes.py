@@ -5,7 +5,6 @@ from __future__ import annotations
 from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
-
 from standin.tables import naive_utc_now
 
 # Missing from the upstream revision, so the application does not boot as it is (contract, fact 1).

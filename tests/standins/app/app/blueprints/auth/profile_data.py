@@ -8,10 +8,7 @@ from pathlib import Path
 
 from flask import Blueprint, jsonify, redirect, url_for
 from flask.typing import ResponseReturnValue
-from flask_login import current_user, login_required, logout_user
-from sqlalchemy.orm import Session
-
-from app.core.web_context import audit, db_manager
+from flask_login import current_user, logout_user
 from models import (
     Image,
     PlatformConnection,
@@ -22,7 +19,10 @@ from models import (
     UserRole,
     UserSession,
 )
+from sqlalchemy.orm import Session
 from standin.tables import naive_utc_now
+
+from app.core.web_context import audit, db_manager, login_required
 
 profile_data_bp = Blueprint("profile_data", __name__, url_prefix="/user-management")
 

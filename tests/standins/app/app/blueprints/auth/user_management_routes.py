@@ -8,13 +8,13 @@ import uuid
 import redis
 from flask import Blueprint, flash, redirect, render_template, request, session, url_for
 from flask.typing import ResponseReturnValue
-from flask_login import current_user, login_required, login_user, logout_user
+from flask_login import current_user, login_user, logout_user
+from models import User, UserRole, UserSession
 from sqlalchemy import or_
 from sqlalchemy.orm import Session
-
-from app.core.web_context import audit, db_manager, redis_sessions
-from models import User, UserRole, UserSession
 from standin.tables import naive_utc_now
+
+from app.core.web_context import audit, db_manager, login_required, redis_sessions
 
 user_management_bp = Blueprint("user_management", __name__, url_prefix="/user-management")
 

@@ -7,11 +7,11 @@ import uuid
 
 from flask import Blueprint, jsonify, request, session
 from flask.typing import ResponseReturnValue
-from flask_login import current_user, login_required
+from flask_login import current_user
+from models import CaptionGenerationTask, JobPriority, PlatformConnection, TaskStatus
 from sqlalchemy.orm import Session
 
-from app.core.web_context import db_manager
-from models import CaptionGenerationTask, JobPriority, PlatformConnection, TaskStatus
+from app.core.web_context import db_manager, login_required
 
 caption_bp = Blueprint("caption", __name__, url_prefix="/caption")
 
@@ -46,7 +46,7 @@ def start() -> ResponseReturnValue:
             return jsonify(success=False, error="No platform connection"), 400
         active = db.query(CaptionGenerationTask).filter(
             CaptionGenerationTask.user_id == current_user.id,
-            CaptionGenerationTask.status.in_(_ACTIVE),  # type: ignore[attr-defined]
+            CaptionGenerationTask.status.in_(_ACTIVE),
         )
         if active.first() is not None:
             return jsonify(success=False, error="A task is already active"), 409

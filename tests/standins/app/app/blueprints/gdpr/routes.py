@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from flask import Blueprint, render_template
 from flask.typing import ResponseReturnValue
-from flask_login import login_required
+
+from app.core.web_context import login_required
 
 gdpr_bp = Blueprint("gdpr", __name__, url_prefix="/gdpr")
 

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 import psutil
 import redis
 import requests
+from standin import switches
 
 from app.core.web_context import db_manager
-from standin import switches
 
 STARTED = time.time()
 _RESOURCE_LIMIT = 95

@@ -8,10 +8,10 @@ import time
 
 from flask import Blueprint, Response, jsonify
 from flask.typing import ResponseReturnValue
-from flask_login import login_required
+from standin.tables import naive_utc_now
 
 from app.blueprints.main import health_checks as checks
-from standin.tables import naive_utc_now
+from app.core.web_context import login_required
 
 health_bp = Blueprint("health", __name__)
 

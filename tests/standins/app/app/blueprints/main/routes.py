@@ -5,10 +5,10 @@ from __future__ import annotations
 from flask import Blueprint, jsonify, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
+from models import Image, Post
 
 from app.core.web_context import db_manager, redis_platform_manager
 from app.services.platform.components.platform_identification import identify_user_platform
-from models import Image, Post
 
 main_bp = Blueprint("main", __name__)
 

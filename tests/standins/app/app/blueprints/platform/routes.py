@@ -7,11 +7,11 @@ import typing as t
 import redis
 from flask import Blueprint, jsonify, request, session
 from flask.typing import ResponseReturnValue
-from flask_login import current_user, login_required
+from flask_login import current_user
+from models import PlatformConnection
 from sqlalchemy.orm import Session
 
-from app.core.web_context import db_manager, redis_platform_manager
-from models import PlatformConnection
+from app.core.web_context import db_manager, login_required, redis_platform_manager
 
 platform_bp = Blueprint("platform_api", __name__, url_prefix="/api")
 

@@ -9,10 +9,10 @@ import typing as t
 import uuid
 
 import redis
-
-from app.core.database.core.database_manager import DatabaseManager
 from models import PlatformConnection
 from standin.tables import naive_utc_now
+
+from app.core.database.core.database_manager import DatabaseManager
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +91,8 @@ class RedisPlatformManager:
     def get_default_platform(self, user_id: int) -> dict[str, t.Any] | None:
         """Return the connection marked as default, or the first one."""
         platforms = self.get_user_platforms(user_id)
-        return next((p for p in platforms if p["is_default"]), (platforms or [None])[0])
+        first = platforms[0] if platforms else None
+        return next((p for p in platforms if p["is_default"]), first)
 
     def invalidate_user_cache(self, user_id: int) -> None:
         """Drop the cached list of a user; the single connections stay until they expire."""

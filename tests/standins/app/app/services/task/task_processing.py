@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from app.core.database.core.database_manager import DatabaseManager
+import typing as t
+
 from models import CaptionGenerationTask, TaskStatus, User
 from standin.tables import naive_utc_now
+
+from app.core.database.core.database_manager import DatabaseManager
 
 
 def next_queued_task_id(db_manager: DatabaseManager) -> str | None:
@@ -45,7 +48,7 @@ def mark_running(db_manager: DatabaseManager, task_id: str) -> None:
 
 def finish_task(db_manager: DatabaseManager, task_id: str, error: str | None = None) -> None:
     """Note that a task is done, or failed with ``error``."""
-    values = {
+    values: dict[t.Any, t.Any] = {
         "status": TaskStatus.FAILED if error else TaskStatus.COMPLETED,
         "completed_at": naive_utc_now(),
         "error_message": error,

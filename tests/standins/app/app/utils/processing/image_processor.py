@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from pathlib import Path
 
 import PIL.Image
@@ -48,5 +47,5 @@ def store_image(directory: str, url: str, content: bytes, content_type: str) -> 
     path = Path(directory) / stored_name(url, content_type)
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_bytes(content)
-    os.replace(temporary, path)
+    temporary.replace(path)
     return str(path)

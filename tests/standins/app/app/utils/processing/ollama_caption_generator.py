@@ -9,7 +9,6 @@ import typing as t
 from pathlib import Path
 
 import httpx
-
 from config import OllamaConfig
 
 logger = logging.getLogger(__name__)

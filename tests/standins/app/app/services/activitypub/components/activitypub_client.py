@@ -6,7 +6,6 @@ import asyncio
 import typing as t
 
 import httpx
-
 from config import RetryConfig
 from models import PlatformConnection
 

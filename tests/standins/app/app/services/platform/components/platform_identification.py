@@ -6,10 +6,10 @@ import logging
 import typing as t
 
 import redis
+from models import PlatformConnection
 
 from app.core.database.core.database_manager import DatabaseManager
 from app.core.session.redis_backend import RedisPlatformManager
-from models import PlatformConnection
 
 logger = logging.getLogger(__name__)
 

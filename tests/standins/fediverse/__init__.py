@@ -1,0 +1,1 @@
+"""A fake ActivityPub server (Pixelfed and Mastodon calls), standard library only."""

@@ -1,0 +1,3 @@
+"""A stand-in for Ollama: its HTTP interface and command line, without any model."""
+
+VERSION = "0.12.6"
