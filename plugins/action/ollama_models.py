@@ -1,6 +1,7 @@
 # Copyright: Vedfolnir stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Controller side of vedfolnir.stack.ollama_models: call the module in slices and print the progress."""
+"""Controller side of vedfolnir.stack.ollama_models: call the module in slices, show progress."""
+
 from __future__ import annotations
 
 import time
@@ -17,7 +18,9 @@ class ActionModule(ActionBase):
 
     TRANSFERS_FILES = False
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+    def run(
+        self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None
+    ) -> dict[str, t.Any]:
         """Run the action; see the documentation of the module of this name."""
         result: dict[str, t.Any] = super().run(tmp, task_vars)
         minutes = int(self._task.args.get("timeout_minutes", 120))
@@ -25,7 +28,9 @@ class ActionModule(ActionBase):
         pulled: list[str] = []
         changed = False
         while True:
-            part = self._execute_module(module_name="vedfolnir.stack.ollama_models", task_vars=task_vars)
+            part = self._execute_module(
+                module_name="vedfolnir.stack.ollama_models", task_vars=task_vars
+            )
             changed = changed or bool(part.get("changed"))
             pulled += part.get("pulled") or []
             result.update(part)
@@ -36,7 +41,7 @@ class ActionModule(ActionBase):
             if time.monotonic() > end:
                 result.update(
                     failed=True,
-                    msg=f"{', '.join(part['missing'])}: not complete after {minutes} minutes; run again to continue, or "
-                        "raise ollama_pull_timeout_minutes",
+                    msg=f"{', '.join(part['missing'])}: not complete after {minutes} minutes; "
+                    "run again to continue, or raise ollama_pull_timeout_minutes",
                 )
                 return result

@@ -1,6 +1,10 @@
 # Copyright: Vedfolnir stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Controller side of vedfolnir.stack.service: render, harden, digest; the host side is vedfolnir.stack.files."""
+"""Controller side of vedfolnir.stack.service: render, harden, digest.
+
+The host side is the module vedfolnir.stack.files.
+"""
+
 from __future__ import annotations
 
 import json
@@ -12,7 +16,10 @@ from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import lookup_loader
 from ansible_collections.vedfolnir.stack.plugins.plugin_utils import services as svc
 
-_HEADER = "# Ansible managed: change the inventory and run site.yml; an edit here is lost on the next run.\n"
+_HEADER = (
+    "# Ansible managed: change the inventory and run site.yml; "
+    "an edit here is lost on the next run.\n"
+)
 _ATTRIBUTES = ("owner", "group", "mode", "validate")
 _FILE_KEYS = frozenset(_ATTRIBUTES) | {"content", "data", "path", "reload", "services", "template"}
 
@@ -23,7 +30,9 @@ class ActionModule(ActionBase):
     TRANSFERS_FILES = False
     _requires_connection = True
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+    def run(
+        self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None
+    ) -> dict[str, t.Any]:
         """Run the action; see the documentation of the module of this name."""
         task_vars = task_vars or {}
         result: dict[str, t.Any] = super().run(tmp, task_vars)
@@ -34,13 +43,21 @@ class ActionModule(ActionBase):
         rendered = self._render(args.get("files") or [], task_vars)
         path = f"{settings['root']}/compose.d/{args['name']}.yml"
         try:
-            compose = svc.fragment(services, digests=_digests(services, rendered, settings), settings=settings)
+            compose = svc.fragment(
+                services, digests=_digests(services, rendered, settings), settings=settings
+            )
         except svc.ServiceError as exc:
             raise AnsibleActionFail(str(exc)) from exc
         module_args: dict[str, t.Any]
         if present:
-            files = [{key: value for key, value in item.items() if key in (*_ATTRIBUTES, "path", "content")}
-                     for item in rendered]
+            files = [
+                {
+                    key: value
+                    for key, value in item.items()
+                    if key in (*_ATTRIBUTES, "path", "content")
+                }
+                for item in rendered
+            ]
             if services:
                 files.append({"path": path, "content": _HEADER + _yaml(compose), "mode": "0644"})
             module_args = {
@@ -50,9 +67,13 @@ class ActionModule(ActionBase):
             }
         else:
             compose = {"services": {}}
-            module_args = {"absent": [path, *[item["path"] for item in rendered], *(args.get("absent") or [])]}
+            module_args = {
+                "absent": [path, *[item["path"] for item in rendered], *(args.get("absent") or [])]
+            }
         module_result = self._execute_module(
-            module_name="vedfolnir.stack.files", module_args=module_args, task_vars=task_vars,
+            module_name="vedfolnir.stack.files",
+            module_args=module_args,
+            task_vars=task_vars,
         )
         result.update(module_result)
         if not result.get("failed"):
@@ -60,19 +81,23 @@ class ActionModule(ActionBase):
             result["jobs"] = svc.jobs(services, compose) if present else []
         return result
 
-    def _render(self, files: list[dict[str, t.Any]], task_vars: dict[str, t.Any]) -> list[dict[str, t.Any]]:
+    def _render(
+        self, files: list[dict[str, t.Any]], task_vars: dict[str, t.Any]
+    ) -> list[dict[str, t.Any]]:
         rendered: list[dict[str, t.Any]] = []
         for item in files:
             unknown = sorted(set(item) - _FILE_KEYS)
             if unknown or "path" not in item:
-                raise AnsibleActionFail(f"file {item.get('path', item)}: unknown key {', '.join(unknown) or '(no path)'}")
+                problem = ", ".join(unknown) or "(no path)"
+                raise AnsibleActionFail(f"file {item.get('path', item)}: unknown key {problem}")
             entry = {key: value for key, value in item.items() if value is not None}
             if "template" in entry:
                 entry["content"] = self._template(entry["template"], task_vars)
             elif "data" in entry:
                 is_json = str(entry["path"]).endswith(".json")
                 entry["content"] = (
-                    json.dumps(entry["data"], indent=2, sort_keys=True) + "\n" if is_json
+                    json.dumps(entry["data"], indent=2, sort_keys=True) + "\n"
+                    if is_json
                     else _HEADER + _yaml(entry["data"])
                 )
             rendered.append(entry)
@@ -83,7 +108,9 @@ class ActionModule(ActionBase):
             path = self._find_needle("templates", name)
         except AnsibleError as exc:
             raise AnsibleActionFail(str(exc)) from exc
-        lookup = lookup_loader.get("ansible.builtin.template", loader=self._loader, templar=self._templar)
+        lookup = lookup_loader.get(
+            "ansible.builtin.template", loader=self._loader, templar=self._templar
+        )
         return str(lookup.run([path], variables=task_vars)[0])
 
 
@@ -102,17 +129,27 @@ def _plain(value: t.Any) -> t.Any:
 
 
 def _yaml(data: t.Any) -> str:
-    return str(yaml.safe_dump(data, default_flow_style=False, sort_keys=True, width=120, allow_unicode=True))
+    return str(
+        yaml.safe_dump(
+            data, default_flow_style=False, sort_keys=True, width=120, allow_unicode=True
+        )
+    )
 
 
 def _digests(
-    services: dict[str, t.Any], rendered: list[dict[str, t.Any]], settings: dict[str, t.Any],
+    services: dict[str, t.Any],
+    rendered: list[dict[str, t.Any]],
+    settings: dict[str, t.Any],
 ) -> dict[str, str]:
     """Return per service the digest of the files it reads and the revision of its secrets."""
     revisions = settings.get("secret_revisions") or {}
     digests: dict[str, str] = {}
     for name, service in services.items():
-        parts = {item["path"]: item["content"] for item in rendered if name in (item.get("services") or [])}
+        parts = {
+            item["path"]: item["content"]
+            for item in rendered
+            if name in (item.get("services") or [])
+        }
         if service.get("secrets"):
             parts["secrets"] = str(revisions.get(service["secrets"], "pending"))
         digests[name] = svc.digest(parts)
@@ -120,18 +157,28 @@ def _digests(
 
 
 def _plan(
-    path: str, compose: dict[str, t.Any], rendered: list[dict[str, t.Any]], result: dict[str, t.Any],
+    path: str,
+    compose: dict[str, t.Any],
+    rendered: list[dict[str, t.Any]],
+    result: dict[str, t.Any],
 ) -> dict[str, str]:
     """Compare the fragment on the host with the new one, service by service."""
     changed = set(result.get("changed_files") or [])
     old: dict[str, t.Any] = compose
     if path in changed:
-        before = next((item["before"] for item in result.get("diff") or [] if item["before_header"] == path), "")
+        before = next(
+            (item["before"] for item in result.get("diff") or [] if item["before_header"] == path),
+            "",
+        )
         loaded = yaml.safe_load(before) if before else None
         old = loaded if isinstance(loaded, dict) else {}
     before_services, after_services = old.get("services") or {}, compose["services"]
-    plan: dict[str, str] = {name: "remove" for name in before_services if name not in after_services}
-    reloads = {name for item in rendered if item["path"] in changed for name in item.get("reload") or []}
+    plan: dict[str, str] = {
+        name: "remove" for name in before_services if name not in after_services
+    }
+    reloads = {
+        name for item in rendered if item["path"] in changed for name in item.get("reload") or []
+    }
     for name, definition in after_services.items():
         if name not in before_services:
             plan[name] = "create"

@@ -1,6 +1,7 @@
 # Copyright: Vedfolnir stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Filter vedfolnir.stack.compose_networks."""
+
 from __future__ import annotations
 
 import typing as t

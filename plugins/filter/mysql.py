@@ -1,6 +1,7 @@
 # Copyright: Vedfolnir stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Filters of the mysql role: accounts as SQL, memory shares, host parts."""
+
 from __future__ import annotations
 
 import ipaddress
@@ -9,17 +10,44 @@ import typing as t
 from ansible.errors import AnsibleFilterError
 
 STATIC_PRIVILEGES = (
-    "ALTER", "ALTER ROUTINE", "CREATE", "CREATE ROUTINE", "CREATE TEMPORARY TABLES", "CREATE VIEW", "DELETE", "DROP",
-    "EVENT", "EXECUTE", "INDEX", "INSERT", "LOCK TABLES", "REFERENCES", "SELECT", "SHOW VIEW", "TRIGGER", "UPDATE",
+    "ALTER",
+    "ALTER ROUTINE",
+    "CREATE",
+    "CREATE ROUTINE",
+    "CREATE TEMPORARY TABLES",
+    "CREATE VIEW",
+    "DELETE",
+    "DROP",
+    "EVENT",
+    "EXECUTE",
+    "INDEX",
+    "INSERT",
+    "LOCK TABLES",
+    "REFERENCES",
+    "SELECT",
+    "SHOW VIEW",
+    "TRIGGER",
+    "UPDATE",
 )
 """Privileges that can be granted on a database (MySQL 9.7 reference manual, table 8.3)."""
 
-GLOBAL_PRIVILEGES = (*STATIC_PRIVILEGES, "FILE", "PROCESS", "RELOAD", "REPLICATION CLIENT", "REPLICATION SLAVE",
-                     "SHOW DATABASES", "SHUTDOWN", "SUPER", "CREATE USER", "CREATE TABLESPACE")
+GLOBAL_PRIVILEGES = (
+    *STATIC_PRIVILEGES,
+    "FILE",
+    "PROCESS",
+    "RELOAD",
+    "REPLICATION CLIENT",
+    "REPLICATION SLAVE",
+    "SHOW DATABASES",
+    "SHUTDOWN",
+    "SUPER",
+    "CREATE USER",
+    "CREATE TABLESPACE",
+)
 """Static privileges that can be granted on ``*.*`` (same table)."""
 
 _FIXED_MIB = 420
-"""Resident memory of mysqld 9.7 with the performance schema and a 128 MiB buffer pool subtracted, measured."""
+"""Resident memory of mysqld 9.7 with the performance schema, less the buffer pool, as measured."""
 _PER_CONNECTION_MIB = 1.5
 """Memory of an idle-to-lightly-used connection with the role's buffer sizes, rounded up."""
 
@@ -44,15 +72,17 @@ def mysql_memory(limit_mib: float) -> dict[str, int]:
         limit_mib: Memory limit of the container in MiB.
 
     Returns:
-        ``buffer_pool_mib`` (half of the limit, in whole chunks of 128 MiB) and ``max_connections`` (what fits into
-        the rest, between 20 and 1000).
+        ``buffer_pool_mib`` (half of the limit, in whole chunks of 128 MiB) and ``max_connections``
+        (what fits into the rest, between 20 and 1000).
 
     Raises:
         AnsibleFilterError: below 768 MiB, where MySQL 9.7 has no room for connections.
     """
     limit = float(limit_mib)
     if limit < 768:
-        raise AnsibleFilterError(f"mysql_memory: {limit:g} MiB is too little for MySQL; give it 768 MiB or more")
+        raise AnsibleFilterError(
+            f"mysql_memory: {limit:g} MiB is too little for MySQL; give it 768 MiB or more"
+        )
     pool = max(128, int(limit * 0.5) // 128 * 128)
     while pool > 128 and limit - pool - _FIXED_MIB < 60:
         pool -= 128
@@ -68,18 +98,22 @@ def _account(user: t.Mapping[str, t.Any], host: str) -> str:
 
 
 def mysql_users_sql(
-    users: t.Sequence[t.Mapping[str, t.Any]], absent: t.Sequence[t.Mapping[str, t.Any]], default_host: str,
+    users: t.Sequence[t.Mapping[str, t.Any]],
+    absent: t.Sequence[t.Mapping[str, t.Any]],
+    default_host: str,
     databases: t.Sequence[str],
 ) -> str:
-    """Return the SQL that brings databases and accounts into their state, with ``${secret}`` placeholders.
+    """Return the SQL that brings databases and accounts into their state.
 
-    It can be run at any time: new rights are granted before others are revoked, so that no moment exists in which
-    a wanted right is missing.
+    Passwords are placeholders, ``${secret|sql}``, for the secrets provider.
+
+    It can be run at any time: new rights are granted before others are revoked, so that no moment
+    exists in which a wanted right is missing.
 
     Args:
-        users: Each with ``name``, ``secret`` (name in the manifest), ``grants`` (list of ``on`` and
-            ``privileges``), and if wanted ``host``, ``tls`` (true unless the host is localhost),
-            ``max_connections``.
+        users: Each with ``name``, ``secret`` (name in the manifest), ``grants`` (list of
+            ``object`` and ``privileges``), and if wanted ``host``, ``tls`` (true unless the host
+            is localhost), ``max_connections``.
         absent: Accounts to drop, each with ``name`` and if wanted ``host``.
         default_host: Host part where none is given.
         databases: Names of the databases to create.
@@ -103,20 +137,24 @@ def mysql_users_sql(
         ]
         for grant in user.get("grants") or []:
             lines += _grant(account, grant)
-    lines += [f"DROP USER IF EXISTS {_account(user, str(user.get('host') or default_host))};" for user in absent]
+    lines += [
+        f"DROP USER IF EXISTS {_account(user, str(user.get('host') or default_host))};"
+        for user in absent
+    ]
     return "\n".join(lines) + "\n"
 
 
 def _grant(account: str, grant: t.Mapping[str, t.Any]) -> list[str]:
-    target = str(grant["on"])
+    target = str(grant["object"])
     known = GLOBAL_PRIVILEGES if target == "*.*" else STATIC_PRIVILEGES
     wanted = sorted(str(privilege).upper() for privilege in grant["privileges"])
     unknown = [privilege for privilege in wanted if privilege not in known]
     if unknown:
         raise AnsibleFilterError(
-            f"mysql_users_sql: {', '.join(unknown)} cannot be granted on {target}; known are {', '.join(known)}",
+            f"mysql_users_sql: {', '.join(unknown)} cannot be granted on {target}; "
+            f"known are {', '.join(known)}",
         )
-    quoted = target if target == "*.*" else "`{0}`.*".format(target.removesuffix(".*").strip("`"))
+    quoted = target if target == "*.*" else f"`{target.removesuffix('.*').strip('`')}`.*"
     others = [privilege for privilege in known if privilege not in wanted]
     lines = [f"GRANT {', '.join(wanted)} ON {quoted} TO {account};"] if wanted else []
     # IF EXISTS makes a right that was never granted a warning instead of an error.
@@ -129,4 +167,8 @@ class FilterModule:
 
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
         """Return the filters by name."""
-        return {"mysql_host": mysql_host, "mysql_memory": mysql_memory, "mysql_users_sql": mysql_users_sql}
+        return {
+            "mysql_host": mysql_host,
+            "mysql_memory": mysql_memory,
+            "mysql_users_sql": mysql_users_sql,
+        }

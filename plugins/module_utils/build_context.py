@@ -1,6 +1,7 @@
 # Copyright: Vedfolnir stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Assemble a container build context from several places and name it by its content."""
+
 from __future__ import annotations
 
 import fnmatch
@@ -36,7 +37,9 @@ def collect(parts: t.Sequence[t.Mapping[str, t.Any]]) -> dict[str, tuple[bytes, 
     """Return content and mode (0644 or 0755) of every file of the context by its path in it.
 
     Args:
-        parts: Each with ``dest`` and either ``content`` or ``src`` (file or directory), and ``exclude`` (patterns).
+        parts: Each with ``dest`` and one of ``content``, ``src`` (file or directory, less
+            ``exclude`` patterns) and ``ordered`` (files whose order matters; their names get a
+            number in front).
 
     Raises:
         ContextError: when a source is not there or is not readable.
@@ -47,26 +50,36 @@ def collect(parts: t.Sequence[t.Mapping[str, t.Any]]) -> dict[str, tuple[bytes, 
         if part.get("content") is not None:
             files[dest] = (str(part["content"]).encode(), 0o644)
             continue
-        source = str(part["src"])
         try:
-            if os.path.isdir(source):
-                _walk(source, dest, part.get("exclude") or [], files)
-            else:
-                files[dest] = _read(source)
+            for number, source in enumerate(part.get("ordered") or [], start=1):
+                files[f"{dest}/{number:03d}-{os.path.basename(source)}"] = _read(str(source))
+            source = part.get("src")
+            if source and os.path.isdir(str(source)):
+                _walk(str(source), dest, part.get("exclude") or [], files)
+            elif source:
+                files[dest] = _read(str(source))
         except OSError as exc:
-            raise ContextError(f"{exc.filename or source}: {exc.strerror}") from exc
+            raise ContextError(f"{exc.filename}: {exc.strerror}") from exc
     return files
 
 
-def _walk(source: str, dest: str, patterns: t.Sequence[str], files: dict[str, tuple[bytes, int]]) -> None:
+def _walk(
+    source: str, dest: str, patterns: t.Sequence[str], files: dict[str, tuple[bytes, int]]
+) -> None:
     for directory, subdirectories, names in os.walk(source):
         relative = os.path.relpath(directory, source)
         prefix = "" if relative == "." else f"{relative}/"
-        subdirectories[:] = sorted(name for name in subdirectories if not excluded(f"{prefix}{name}", patterns))
+        subdirectories[:] = sorted(
+            name for name in subdirectories if not excluded(f"{prefix}{name}", patterns)
+        )
         for name in sorted(names):
             path = os.path.join(directory, name)
             # A link may lead outside of the source; what it names does not belong into an image.
-            if not excluded(f"{prefix}{name}", patterns) and os.path.isfile(path) and not os.path.islink(path):
+            if (
+                not excluded(f"{prefix}{name}", patterns)
+                and os.path.isfile(path)
+                and not os.path.islink(path)
+            ):
                 files[f"{dest}/{prefix}{name}".lstrip("/")] = _read(path)
 
 
@@ -76,7 +89,7 @@ def _read(path: str) -> tuple[bytes, int]:
 
 
 def digest(files: t.Mapping[str, tuple[bytes, int]], salt: str = "") -> str:
-    """Return 12 hexadecimal digits that change with any path, content or mode, and with ``salt``."""
+    """Return 12 hexadecimal digits that change with any path, content, mode and with ``salt``."""
     total = hashlib.sha256(salt.encode())
     for path in sorted(files):
         content, mode = files[path]
@@ -88,11 +101,13 @@ def digest(files: t.Mapping[str, tuple[bytes, int]], salt: str = "") -> str:
 def archive(files: t.Mapping[str, tuple[bytes, int]]) -> bytes:
     """Return a gzipped tar of the files, the same bytes for the same files."""
     buffer = io.BytesIO()
-    with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0, compresslevel=6) as zipped:
-        with tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as tar:
-            for path in sorted(files):
-                content, mode = files[path]
-                info = tarfile.TarInfo(path)
-                info.size, info.mode = len(content), mode
-                tar.addfile(info, io.BytesIO(content))
+    with (
+        gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0, compresslevel=6) as zipped,
+        tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as tar,
+    ):
+        for path in sorted(files):
+            content, mode = files[path]
+            info = tarfile.TarInfo(path)
+            info.size, info.mode = len(content), mode
+            tar.addfile(info, io.BytesIO(content))
     return buffer.getvalue()

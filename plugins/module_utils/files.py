@@ -1,6 +1,7 @@
 # Copyright: Vedfolnir stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Bring a set of files and directories into a wanted state, atomically file by file."""
+
 from __future__ import annotations
 
 import grp
@@ -47,14 +48,18 @@ def gid_of(group: str | int) -> int:
         raise FileError(f"there is no group {text!r} on this host") from exc
 
 
-def write_atomic(path: str, content: bytes, *, uid: int, gid: int, mode: int, validate: str | None = None) -> None:
-    """Write a file so that a reader sees the old or the new content, never a part, and a crash leaves one of them.
+def write_atomic(
+    path: str, content: bytes, *, uid: int, gid: int, mode: int, validate: str | None = None
+) -> None:
+    """Write a file so that a reader, even after a crash, sees the old or the new content.
 
     Args:
         path: Absolute path of the file.
         content: New content.
-        uid, gid, mode: Ownership and permission bits, in force before the content is readable under its name.
-        validate: Command with ``%s`` for the path of the candidate; the file is not replaced when it fails.
+        uid, gid, mode: Ownership and permission bits, in force before the content is readable
+            under its name.
+        validate: Command with ``%s`` for the path of the candidate; the file is not replaced when
+            it fails.
 
     Raises:
         FileError: when the check refuses the content or the file cannot be written.
@@ -83,13 +88,19 @@ def write_atomic(path: str, content: bytes, *, uid: int, gid: int, mode: int, va
 
 def _validate(path: str, candidate: str, command: str) -> None:
     argv = [part.replace("%s", candidate) for part in command.split()]
-    result = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, text=True)
+    result = subprocess.run(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, text=True
+    )
     if result.returncode != 0:
         raise FileError(f"{path}: refused by `{command}`: {result.stdout.strip()}")
 
 
 def _attributes(status: os.stat_result) -> dict[str, t.Any]:
-    return {"owner": status.st_uid, "group": status.st_gid, "mode": f"{stat.S_IMODE(status.st_mode):04o}"}
+    return {
+        "owner": status.st_uid,
+        "group": status.st_gid,
+        "mode": f"{stat.S_IMODE(status.st_mode):04o}",
+    }
 
 
 class Reconciler:
@@ -100,13 +111,16 @@ class Reconciler:
     """
 
     def __init__(self, check: bool = False) -> None:
+        """Start with nothing changed."""
         self.check = check
         self.changed: list[str] = []
         self.diff: list[dict[str, t.Any]] = []
 
     def _record(self, path: str, before: str, after: str) -> None:
         self.changed.append(path)
-        self.diff.append({"before_header": path, "after_header": path, "before": before, "after": after})
+        self.diff.append(
+            {"before_header": path, "after_header": path, "before": before, "after": after}
+        )
 
     def directory(self, path: str, *, owner: str | int, group: str | int, mode: str) -> None:
         """Make a directory with its ownership; the content and existing parents are left alone."""
@@ -135,8 +149,15 @@ class Reconciler:
         os.chmod(path, bits)
 
     def file(
-        self, path: str, content: bytes, *, owner: str | int, group: str | int, mode: str,
-        validate: str | None = None, secret: bool = False,
+        self,
+        path: str,
+        content: bytes,
+        *,
+        owner: str | int,
+        group: str | int,
+        mode: str,
+        validate: str | None = None,
+        secret: bool = False,
     ) -> None:
         """Write one file when its content, owner or mode differs."""
         before: bytes | None = None
@@ -161,7 +182,9 @@ class Reconciler:
         elif before == content:
             self._record(path, f"{attributes}\n", f"{wanted}\n")
         else:
-            self._record(path, (before or b"").decode(errors="replace"), content.decode(errors="replace"))
+            self._record(
+                path, (before or b"").decode(errors="replace"), content.decode(errors="replace")
+            )
         if not self.check:
             write_atomic(path, content, uid=uid, gid=gid, mode=bits, validate=validate)
 

@@ -1,6 +1,7 @@
 # Copyright: Vedfolnir stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Which one-shot services are due: a small record of the digests that have run to their end."""
+
 from __future__ import annotations
 
 import json
@@ -8,13 +9,17 @@ import typing as t
 
 
 def read_record(path: str) -> dict[str, str]:
-    """Return the recorded digest of each job; an absent or damaged record means that every job is due."""
+    """Return the recorded digest of each job; without a readable record every job is due."""
     try:
         with open(path, encoding="utf-8") as handle:
             record = json.load(handle)
     except (OSError, ValueError):
         return {}
-    return {str(name): str(value) for name, value in record.items()} if isinstance(record, dict) else {}
+    return (
+        {str(name): str(value) for name, value in record.items()}
+        if isinstance(record, dict)
+        else {}
+    )
 
 
 def due(jobs: t.Sequence[t.Mapping[str, str]], record: t.Mapping[str, str]) -> list[dict[str, str]]:

@@ -4,13 +4,22 @@
 
 Source of the format: github.com/ollama/ollama, docs/api.md ("List Local Models", "Pull a Model").
 """
+
 from __future__ import annotations
 
+import http.client
 import json
 import time
 import typing as t
 import urllib.error
 import urllib.request
+
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Ollama is on this host or its network: a proxy of the environment must not get the call."""
+
+
+_BROKEN = (OSError, ValueError, http.client.HTTPException)
+"""What an absent server or a connection that is cut off raises."""
 
 
 class OllamaError(Exception):
@@ -22,6 +31,15 @@ def full_name(model: str) -> str:
     return model if ":" in model.rsplit("/", 1)[-1] else f"{model}:latest"
 
 
+def _open(url: str, path: str, *, timeout: float, body: t.Any = None) -> t.Any:
+    request = urllib.request.Request(  # noqa: S310 - the caller names an http address
+        f"{url}{path}",
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    return _OPENER.open(request, timeout=timeout)
+
+
 def missing_models(url: str, models: t.Sequence[str]) -> list[str]:
     """Return those of ``models`` that Ollama does not have, in their order.
 
@@ -29,29 +47,27 @@ def missing_models(url: str, models: t.Sequence[str]) -> list[str]:
         OllamaError: when Ollama does not answer.
     """
     try:
-        with urllib.request.urlopen(f"{url}/api/tags", timeout=20) as response:
+        with _open(url, "/api/tags", timeout=20) as response:
             present = {item["name"] for item in json.load(response)["models"]}
-    except (OSError, ValueError, KeyError) as exc:
+    except (*_BROKEN, KeyError, TypeError) as exc:
         raise OllamaError(f"Ollama does not answer at {url}/api/tags: {exc}") from exc
     return [model for model in models if full_name(model) not in present]
 
 
 def pull(url: str, model: str, seconds: float) -> tuple[bool, str]:
-    """Pull a model for at most ``seconds`` and return whether it is complete, and the progress as a text.
+    """Pull a model for at most ``seconds``; return whether it is complete, and the progress.
 
-    A pull that is broken off continues where it was with the next call: Ollama keeps the parts it has.
+    A pull that is broken off continues where it was with the next call: Ollama keeps the parts it
+    has.
 
     Raises:
         OllamaError: when Ollama refuses, for instance because it knows no such model.
     """
-    request = urllib.request.Request(
-        f"{url}/api/pull", data=json.dumps({"model": model, "stream": True}).encode(),
-        headers={"Content-Type": "application/json"},
-    )
     end = time.monotonic() + seconds
     progress = "starting"
+    wanted = {"model": model, "stream": True}
     try:
-        with urllib.request.urlopen(request, timeout=60) as response:
+        with _open(url, "/api/pull", timeout=60, body=wanted) as response:
             for line in response:
                 event = json.loads(line)
                 if "error" in event:
@@ -62,8 +78,10 @@ def pull(url: str, model: str, seconds: float) -> tuple[bool, str]:
                 if time.monotonic() > end:
                     return False, progress
     except urllib.error.HTTPError as exc:
-        raise OllamaError(f"Ollama cannot pull {model}: {exc.code} {exc.read().decode(errors='replace')[:200]}") from exc
-    except (OSError, ValueError) as exc:
+        raise OllamaError(
+            f"Ollama cannot pull {model}: {exc.code} {exc.read().decode(errors='replace')[:200]}"
+        ) from exc
+    except _BROKEN as exc:
         # The registry or the network may fail for a moment; what has been pulled is kept.
         return False, f"interrupted ({exc}), trying again"
     return False, progress

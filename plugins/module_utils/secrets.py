@@ -1,15 +1,17 @@
 # Copyright: Vedfolnir stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The local secrets provider: generate what the manifest lists, keep it on the host, render consumers' files.
+"""The local secrets provider: make and keep what the manifest lists, render consumers' files.
 
-Values are made on the host and stay there: the controller never sees them. The same file is installed on the host
-as the program that renders ``/run/vedfolnir/secrets`` at boot, therefore it needs nothing but Python and, for
-certificates, ``python3-cryptography``.
+Values are made on the host and stay there: the controller never sees them. The same file is
+installed on the host as the program that renders ``/run/vedfolnir/secrets`` at boot, therefore it
+needs nothing but Python and, for certificates, ``python3-cryptography``.
 
-Placeholders in a consumer's file are ``${name}`` or ``${name.part}`` (parts of certificates), each optionally
-followed by a filter: ``${name|sha256}`` (hexadecimal digest), ``${name|sql}`` (inside a quoted SQL string),
-``${name|cnf}`` (inside a double-quoted option file value). A literal ``$`` is written ``$$``.
+Placeholders in a consumer's file are ``${name}`` or ``${name.part}`` (parts of certificates), each
+optionally followed by a filter: ``${name|sha256}`` (hexadecimal digest), ``${name|sql}`` (inside a
+quoted SQL string), ``${name|cnf}`` (inside a double-quoted option file value). A literal ``$`` is
+written ``$$``.
 """
+
 from __future__ import annotations
 
 import base64
@@ -25,13 +27,15 @@ import string
 import sys
 import typing as t
 
-PLACEHOLDER = re.compile(r"\$(?:(?P<escaped>\$)|\{(?P<name>[a-z0-9_]+)(?:\.(?P<part>[a-z_]+))?(?:\|(?P<filter>[a-z0-9]+))?\})")
+PLACEHOLDER = re.compile(
+    r"\$(?:(?P<escaped>\$)|\{(?P<name>[a-z0-9_]+)(?:\.(?P<part>[a-z_]+))?(?:\|(?P<filter>[a-z0-9]+))?\})"
+)
 CLASSES = (string.ascii_lowercase, string.ascii_uppercase, string.digits, "_-")
-"""Characters of passwords: one of each class satisfies the usual policies, and none needs quoting in SQL, URLs,
-option files or shells."""
+"""Characters of passwords: one of each class satisfies the usual policies, and none needs quoting
+in SQL, URLs, option files or shells."""
 CA_DAYS = 3650
 LEAF_DAYS = 397
-"""Longest life that browsers accept for a server certificate (CA/Browser Forum baseline requirements 6.3.2)."""
+"""Longest life of a server certificate that browsers accept (CA/B Forum requirements 6.3.2)."""
 RENEW_DAYS = 60
 KINDS = ("password", "hex", "fernet", "ca", "tls", "given")
 
@@ -44,8 +48,8 @@ def generate(kind: str, length: int) -> str:
     """Return a new random value.
 
     Args:
-        kind: ``password`` (starts with a letter), ``hex`` or ``fernet`` (32 bytes, URL-safe base64 with padding, as
-            cryptography's Fernet wants).
+        kind: ``password`` (starts with a letter), ``hex`` or ``fernet`` (32 bytes, URL-safe base64
+            with padding, as cryptography's Fernet wants).
         length: Characters of a password or hexadecimal string.
 
     Raises:
@@ -77,24 +81,28 @@ def check_shape(name: str, kind: str, value: str) -> None:
         except ValueError:
             decoded = b""
         if len(decoded) != 32 or len(value) != 44:
-            raise SecretError(f"{name}: is not a Fernet key (44 characters of URL-safe base64 that end with '=')")
+            raise SecretError(
+                f"{name}: is not a Fernet key (44 characters of URL-safe base64 that end with '=')"
+            )
 
 
 def _now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.timezone.utc)
+    return datetime.datetime.now(datetime.UTC)
 
 
 def _private_pem(key: t.Any) -> str:
     from cryptography.hazmat.primitives import serialization
 
     pem: bytes = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption(),
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
     )
     return pem.decode()
 
 
 def make_ca(common_name: str) -> dict[str, str]:
-    """Return a new certificate authority: PEM texts ``certificate`` and ``private_key`` (P-256, 10 years)."""
+    """Return a new authority (P-256, 10 years): PEM texts ``certificate`` and ``private_key``."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -103,15 +111,28 @@ def make_ca(common_name: str) -> dict[str, str]:
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     certificate = (
-        x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(_now() - datetime.timedelta(hours=1))
         .not_valid_after(_now() + datetime.timedelta(days=CA_DAYS))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(x509.KeyUsage(
-            digital_signature=False, content_commitment=False, key_encipherment=False, data_encipherment=False,
-            key_agreement=False, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False,
-        ), critical=True)
+        .add_extension(
+            x509.KeyUsage(
+                digital_signature=False,
+                content_commitment=False,
+                key_encipherment=False,
+                data_encipherment=False,
+                key_agreement=False,
+                key_cert_sign=True,
+                crl_sign=True,
+                encipher_only=False,
+                decipher_only=False,
+            ),
+            critical=True,
+        )
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
@@ -122,7 +143,7 @@ def make_ca(common_name: str) -> dict[str, str]:
 
 
 def make_leaf(issuer: t.Mapping[str, str], names: t.Sequence[str]) -> dict[str, str]:
-    """Return a server certificate for ``names`` (host names or addresses, the first is the subject).
+    """Return a server certificate for ``names`` (hosts or addresses, the first is the subject).
 
     The result has the PEM texts ``certificate`` and ``private_key`` (P-256, 397 days).
     """
@@ -132,7 +153,10 @@ def make_leaf(issuer: t.Mapping[str, str], names: t.Sequence[str]) -> dict[str, 
     from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
     ca = x509.load_pem_x509_certificate(issuer["certificate"].encode())
-    ca_key = serialization.load_pem_private_key(issuer["private_key"].encode(), password=None)
+    ca_key: t.Any = serialization.load_pem_private_key(
+        issuer["private_key"].encode(), password=None
+    )
+    ca_public: t.Any = ca.public_key()
     key = ec.generate_private_key(ec.SECP256R1())
     alternatives: list[x509.GeneralName] = []
     for name in names:
@@ -142,15 +166,19 @@ def make_leaf(issuer: t.Mapping[str, str], names: t.Sequence[str]) -> dict[str, 
             alternatives.append(x509.DNSName(name))
     certificate = (
         x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])).issuer_name(ca.subject)
-        .public_key(key.public_key()).serial_number(x509.random_serial_number())
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])]))
+        .issuer_name(ca.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
         .not_valid_before(_now() - datetime.timedelta(hours=1))
         .not_valid_after(_now() + datetime.timedelta(days=LEAF_DAYS))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca.public_key()), critical=False)  # type: ignore[arg-type]
-        .sign(ca_key, hashes.SHA256())  # type: ignore[arg-type]
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_public), critical=False
+        )
+        .sign(ca_key, hashes.SHA256())
     )
     return {
         "certificate": certificate.public_bytes(serialization.Encoding.PEM).decode(),
@@ -158,8 +186,10 @@ def make_leaf(issuer: t.Mapping[str, str], names: t.Sequence[str]) -> dict[str, 
     }
 
 
-def leaf_is_current(leaf: t.Mapping[str, str], issuer: t.Mapping[str, str], names: t.Sequence[str]) -> bool:
-    """Tell whether a stored certificate still serves: same names, same issuer, more than 60 days left."""
+def leaf_is_current(
+    leaf: t.Mapping[str, str], issuer: t.Mapping[str, str], names: t.Sequence[str]
+) -> bool:
+    """Tell whether a certificate still serves: same names and issuer, more than 60 days left."""
     from cryptography import x509
 
     certificate = x509.load_pem_x509_certificate(leaf["certificate"].encode())
@@ -170,7 +200,7 @@ def leaf_is_current(leaf: t.Mapping[str, str], issuer: t.Mapping[str, str], name
     # not_valid_after_utc came with cryptography 42; Debian 12 has 38.
     end = getattr(certificate, "not_valid_after_utc", None)
     if end is None:
-        end = certificate.not_valid_after.replace(tzinfo=datetime.timezone.utc)
+        end = certificate.not_valid_after.replace(tzinfo=datetime.UTC)
     fresh: bool = end - _now() > datetime.timedelta(days=RENEW_DAYS)
     return fresh and present == set(names) and certificate.issuer == ca.subject
 
@@ -187,19 +217,24 @@ def read_store(path: str) -> dict[str, t.Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as exc:
-        raise SecretError(f"{path}: cannot be read ({type(exc).__name__}); restore it from a backup") from exc
+        raise SecretError(
+            f"{path}: cannot be read ({type(exc).__name__}); restore it from a backup"
+        ) from exc
     if not isinstance(store, dict):
         raise SecretError(f"{path}: is not a secrets store; restore it from a backup")
     return store
 
 
 def converge_store(
-    store: dict[str, t.Any], manifest: t.Sequence[t.Mapping[str, t.Any]], given: t.Mapping[str, str],
+    store: dict[str, t.Any],
+    manifest: t.Sequence[t.Mapping[str, t.Any]],
+    given: t.Mapping[str, str],
 ) -> tuple[dict[str, t.Any], list[str]]:
-    """Return the store with everything the manifest lists, and the names that were made or replaced.
+    """Return the store with all that the manifest lists, and the names that were made or replaced.
 
-    Existing values stay, given values win, certificates are renewed 60 days before their end. Values of names that
-    the manifest no longer lists are kept: a secret is never thrown away by a deployment.
+    Existing values stay, given values win, certificates are renewed 60 days before their end.
+    Values of names that the manifest no longer lists are kept: a secret is never thrown away by a
+    deployment.
 
     Raises:
         SecretError: all unusable entries at once.
@@ -208,7 +243,10 @@ def converge_store(
     changed: list[str] = []
     problems: list[str] = []
     listed = {str(item["name"]) for item in manifest}
-    problems += [f"{name}: is given but the manifest does not list it" for name in sorted(set(given) - listed)]
+    problems += [
+        f"{name}: is given but the manifest does not list it"
+        for name in sorted(set(given) - listed)
+    ]
     if "__salt" not in result:
         result["__salt"] = random.token_hex(16)
         changed.append("__salt")
@@ -230,14 +268,20 @@ def converge_store(
     return result, changed
 
 
-def _wanted(store: t.Mapping[str, t.Any], item: t.Mapping[str, t.Any], given: t.Mapping[str, str]) -> t.Any:
+def _wanted(
+    store: t.Mapping[str, t.Any], item: t.Mapping[str, t.Any], given: t.Mapping[str, str]
+) -> t.Any:
     name, kind = str(item["name"]), str(item["kind"])
     present = store.get(name)
     if kind == "ca":
         return present or make_ca(str(item["names"][0]))
     if kind == "tls":
         issuer, names = store[str(item["issuer"])], [str(entry) for entry in item["names"]]
-        return present if present and leaf_is_current(present, issuer, names) else make_leaf(issuer, names)
+        return (
+            present
+            if present and leaf_is_current(present, issuer, names)
+            else make_leaf(issuer, names)
+        )
     if name in given:
         check_shape(name, kind, given[name])
         return given[name]
@@ -266,6 +310,7 @@ def render(template: str, store: t.Mapping[str, t.Any]) -> str:
     Raises:
         SecretError: for a name, part or filter that is not there.
     """
+
     def replace(match: re.Match[str]) -> str:
         if match["escaped"]:
             return "$"
@@ -273,7 +318,8 @@ def render(template: str, store: t.Mapping[str, t.Any]) -> str:
         if isinstance(value, dict):
             value = value.get(match["part"] or "")
         if not isinstance(value, str):
-            raise SecretError(f"${{{match['name']}{'.' + match['part'] if match['part'] else ''}}}: there is no such secret")
+            part = f".{match['part']}" if match["part"] else ""
+            raise SecretError(f"${{{match['name']}{part}}}: there is no such secret")
         return _filtered(value, match["filter"])
 
     return PLACEHOLDER.sub(replace, template)
@@ -291,12 +337,14 @@ def consumers(files: t.Mapping[str, t.Any]) -> dict[str, list[str]]:
 
 
 def revision(contents: t.Mapping[str, str], salt: str) -> str:
-    """Return 16 hexadecimal digits that change with the contents and tell nothing about them without the salt."""
+    """Return 16 hexadecimal digits that change with the contents and, salted, do not tell them."""
     text = json.dumps(sorted(contents.items()), separators=(",", ":"))
     return hmac.new(salt.encode(), text.encode(), hashlib.sha256).hexdigest()[:16]
 
 
-def rendered_files(files: t.Mapping[str, t.Any], store: t.Mapping[str, t.Any]) -> dict[str, dict[str, str]]:
+def rendered_files(
+    files: t.Mapping[str, t.Any], store: t.Mapping[str, t.Any]
+) -> dict[str, dict[str, str]]:
     """Return the content of every file by service and file name."""
     return {
         service: {name: render(template, store) for name, template in spec["files"].items()}
@@ -310,7 +358,11 @@ def write_private(path: str, text: str, uid: int, gid: int) -> bool:
     try:
         status = os.stat(path)
         with open(path, "rb") as handle:
-            if handle.read() == data and (status.st_uid, status.st_gid, status.st_mode & 0o7777) == (uid, gid, 0o400):
+            if handle.read() == data and (
+                status.st_uid,
+                status.st_gid,
+                status.st_mode & 0o7777,
+            ) == (uid, gid, 0o400):
                 return False
     except FileNotFoundError:
         pass
@@ -328,12 +380,14 @@ def write_private(path: str, text: str, uid: int, gid: int) -> bool:
 
 
 def write_runtime(
-    root: str, files: t.Mapping[str, t.Any], contents: t.Mapping[str, t.Mapping[str, str]],
+    root: str,
+    files: t.Mapping[str, t.Any],
+    contents: t.Mapping[str, t.Mapping[str, str]],
 ) -> list[str]:
-    """Write every consumer's directory below ``root`` and remove what is no longer listed; return what changed."""
+    """Write every consumer's directory below ``root``, remove others; return what changed."""
     changed: list[str] = []
     os.makedirs(root, mode=0o711, exist_ok=True)
-    os.chmod(root, 0o711)
+    os.chmod(root, 0o711)  # noqa: S103 - services pass through, they cannot list
     for service, spec in files.items():
         uid, _separator, gid = str(spec["owner"]).partition(":")
         directory = os.path.join(root, service)
@@ -356,7 +410,7 @@ def write_runtime(
 
 
 def main(argv: t.Sequence[str]) -> int:
-    """Render the runtime files from the store at boot: ``secrets.py STORE MANIFEST RUNTIME_DIRECTORY``."""
+    """Render the runtime files at boot: ``secrets.py STORE MANIFEST RUNTIME_DIRECTORY``."""
     store_path, manifest_path, runtime = argv
     with open(manifest_path, encoding="utf-8") as handle:
         files = json.load(handle)["files"]

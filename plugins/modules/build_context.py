@@ -1,6 +1,9 @@
 #!/usr/bin/python
 # Copyright: Vedfolnir stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+"""The module of this name: assemble a build context."""
+
 from __future__ import annotations
 
 DOCUMENTATION = r"""
@@ -8,8 +11,8 @@ module: build_context
 short_description: Assemble a container build context and name it by its content
 version_added: 0.1.0
 description:
-  - Collects files, directories and texts into one archive. The digest names an image that needs no rebuild while
-    nothing of it changes. As a rule it runs on the controller (C(delegate_to)).
+  - Collects files, directories and texts into one archive. The digest names an image that needs no
+    rebuild while nothing of it changes. As a rule it runs on the controller (C(delegate_to)).
 author:
   - Vedfolnir stack contributors (@vedfolnir)
 attributes:
@@ -41,6 +44,11 @@ options:
       content:
         description: Text to take.
         type: str
+      ordered:
+        description: Files whose order matters; in the directory O(parts[].dest) their names get a
+          number in front.
+        type: list
+        elements: path
       exclude:
         description: Patterns of names to leave out; one with a slash is anchored at O(parts[].src).
         type: list
@@ -92,15 +100,18 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "parts": {
-                "type": "list", "elements": "dict", "required": True,
+                "type": "list",
+                "elements": "dict",
+                "required": True,
                 "options": {
                     "dest": {"type": "str", "required": True},
                     "src": {"type": "path"},
                     "content": {"type": "str"},
+                    "ordered": {"type": "list", "elements": "path"},
                     "exclude": {"type": "list", "elements": "str", "default": []},
                 },
-                "mutually_exclusive": [["src", "content"]],
-                "required_one_of": [["src", "content"]],
+                "mutually_exclusive": [["src", "content", "ordered"]],
+                "required_one_of": [["src", "content", "ordered"]],
             },
             "salt": {"type": "str", "default": ""},
             "dest": {"type": "path"},
@@ -112,13 +123,19 @@ def main() -> None:
         files = util.collect(module.params["parts"])
         if module.params["dest"]:
             work.file(
-                module.params["dest"], util.archive(files), owner=str(os.getuid()), group=str(os.getgid()), mode="0600",
+                module.params["dest"],
+                util.archive(files),
+                owner=str(os.getuid()),
+                group=str(os.getgid()),
+                mode="0600",
                 secret=True,
             )
     except (util.ContextError, FileError) as exc:
         module.fail_json(msg=f"The build context cannot be assembled: {exc}")
     module.exit_json(
-        changed=bool(work.changed), digest=util.digest(files, module.params["salt"]), files=len(files),
+        changed=bool(work.changed),
+        digest=util.digest(files, module.params["salt"]),
+        files=len(files),
         bytes=sum(len(content) for content, _mode in files.values()),
     )
 

@@ -1,6 +1,9 @@
 #!/usr/bin/python
 # Copyright: Vedfolnir stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+"""The module of this name: write files and directories."""
+
 from __future__ import annotations
 
 DOCUMENTATION = r"""
@@ -8,8 +11,8 @@ module: files
 short_description: Bring many files and directories into a state in one round trip
 version_added: 0.1.0
 description:
-  - Compares the given files, directories and removals with the host and writes only what differs, each file
-    atomically. One call replaces a loop of C(template), C(file) and C(copy) tasks.
+  - Compares the given files, directories and removals with the host and writes only what differs,
+    each file atomically. One call replaces a loop of C(template), C(file) and C(copy) tasks.
   - The action plugin M(vedfolnir.stack.service) renders templates and calls this module.
 author:
   - Vedfolnir stack contributors (@vedfolnir)
@@ -109,7 +112,10 @@ changed_files:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.vedfolnir.stack.plugins.module_utils.files import FileError, Reconciler
 
-_OWNERSHIP = {"owner": {"type": "str", "default": "root"}, "group": {"type": "str", "default": "root"}}
+_OWNERSHIP = {
+    "owner": {"type": "str", "default": "root"},
+    "group": {"type": "str", "default": "root"},
+}
 
 
 def main() -> None:
@@ -117,7 +123,9 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "directories": {
-                "type": "list", "elements": "dict", "default": [],
+                "type": "list",
+                "elements": "dict",
+                "default": [],
                 "options": {
                     "path": {"type": "path", "required": True},
                     "mode": {"type": "str", "default": "0755"},
@@ -125,7 +133,9 @@ def main() -> None:
                 },
             },
             "files": {
-                "type": "list", "elements": "dict", "default": [],
+                "type": "list",
+                "elements": "dict",
+                "default": [],
                 "options": {
                     "path": {"type": "path", "required": True},
                     "content": {"type": "str", "required": True},
@@ -142,11 +152,18 @@ def main() -> None:
     work = Reconciler(check=module.check_mode)
     try:
         for item in module.params["directories"]:
-            work.directory(item["path"], owner=item["owner"], group=item["group"], mode=item["mode"])
+            work.directory(
+                item["path"], owner=item["owner"], group=item["group"], mode=item["mode"]
+            )
         for item in module.params["files"]:
             work.file(
-                item["path"], item["content"].encode(), owner=item["owner"], group=item["group"], mode=item["mode"],
-                validate=item["validate"], secret=item["secret"],
+                item["path"],
+                item["content"].encode(),
+                owner=item["owner"],
+                group=item["group"],
+                mode=item["mode"],
+                validate=item["validate"],
+                secret=item["secret"],
             )
         for path in module.params["absent"]:
             work.absent(path)

@@ -1,6 +1,9 @@
 #!/usr/bin/python
 # Copyright: Vedfolnir stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+"""The module of this name: run the one-shot services that are due."""
+
 from __future__ import annotations
 
 DOCUMENTATION = r"""
@@ -8,11 +11,11 @@ module: jobs
 short_description: Run the one-shot services that are due
 version_added: 0.1.0
 description:
-  - A job is a Compose service that runs to its end, for instance the one that creates the database users. It runs
-    when its definition, image, files or secrets differ from those of its last successful run, after the services
-    that it depends on have been started.
-  - What has run is recorded on the host after each job, so that a killed run repeats at most one. Jobs must
-    therefore be safe to repeat.
+  - A job is a Compose service that runs to its end, for instance the one that creates the database
+    users. It runs when its definition, image, files or secrets differ from those of its last
+    successful run, after the services that it depends on have been started.
+  - What has run is recorded on the host after each job, so that a killed run repeats at most one.
+    Jobs must therefore be safe to repeat.
 author:
   - Vedfolnir stack contributors (@vedfolnir)
 attributes:
@@ -91,8 +94,13 @@ def main() -> None:
         argument_spec={
             "project_src": {"type": "path", "required": True},
             "jobs": {
-                "type": "list", "elements": "dict", "required": True,
-                "options": {"name": {"type": "str", "required": True}, "digest": {"type": "str", "required": True}},
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "digest": {"type": "str", "required": True},
+                },
             },
             "record": {"type": "path", "required": True},
             "timeout": {"type": "int", "default": 900},
@@ -111,23 +119,43 @@ def main() -> None:
         argv = [docker, "compose", "run", "--rm", "--no-TTY", "--quiet-pull", job["name"]]
         try:
             result = subprocess.run(
-                argv, cwd=params["project_src"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT, timeout=params["timeout"], check=False, text=True,
+                argv,
+                cwd=params["project_src"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=params["timeout"],
+                check=False,
+                text=True,
             )
         except subprocess.TimeoutExpired as exc:
-            text = exc.output.decode(errors="replace") if isinstance(exc.output, bytes) else str(exc.output or "")
+            text = (
+                exc.output.decode(errors="replace")
+                if isinstance(exc.output, bytes)
+                else str(exc.output or "")
+            )
             module.fail_json(
-                msg=f"The job {job['name']} did not end within {params['timeout']} s:\n{util.last_lines(text)}", ran=names,
+                msg=f"The job {job['name']} did not end within {params['timeout']} s:\n"
+                f"{util.last_lines(text)}",
+                ran=names,
             )
         output[job["name"]] = util.last_lines(result.stdout)
         if result.returncode != 0:
             module.fail_json(
-                msg=f"The job {job['name']} failed with exit status {result.returncode}:\n{output[job['name']]}",
-                rc=result.returncode, ran=names,
+                msg=f"The job {job['name']} failed with exit status {result.returncode}:\n"
+                f"{output[job['name']]}",
+                rc=result.returncode,
+                ran=names,
             )
         record[job["name"]] = job["digest"]
         os.makedirs(os.path.dirname(params["record"]), mode=0o750, exist_ok=True)
-        write_atomic(params["record"], json.dumps(record, indent=2, sort_keys=True).encode(), uid=0, gid=0, mode=0o640)
+        write_atomic(
+            params["record"],
+            json.dumps(record, indent=2, sort_keys=True).encode(),
+            uid=0,
+            gid=0,
+            mode=0o640,
+        )
     module.exit_json(changed=True, ran=names, output=output)
 
 

@@ -1,6 +1,9 @@
 #!/usr/bin/python
 # Copyright: Vedfolnir stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+"""The module of this name: pull models in slices."""
+
 from __future__ import annotations
 
 DOCUMENTATION = r"""
@@ -8,8 +11,9 @@ module: ollama_models
 short_description: Pull the models that an Ollama container lacks, with progress
 version_added: 0.1.0
 description:
-  - Asks the managed Ollama which models it has and pulls the others. The action plugin of this name calls the module
-    in slices and prints the progress after each, because a model has several GB.
+  - Asks the managed Ollama which models it has and pulls the others. The action plugin of this
+    name calls the module in slices and prints the progress after each, because a model has several
+    GB.
 author:
   - Vedfolnir stack contributors (@vedfolnir)
 attributes:
@@ -82,13 +86,22 @@ def container_address(docker: str, container: str) -> str:
         OllamaError: when there is no such running container.
     """
     result = subprocess.run(
-        [docker, "container", "inspect", container], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False,
+        [docker, "container", "inspect", container],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        check=False,
     )
     details = json.loads(result.stdout or b"[]")
     networks = details[0]["NetworkSettings"]["Networks"] if details else {}
-    addresses = [network["IPAddress"] for _name, network in sorted(networks.items()) if network.get("IPAddress")]
+    addresses = [
+        network["IPAddress"]
+        for _name, network in sorted(networks.items())
+        if network.get("IPAddress")
+    ]
     if not addresses:
-        raise api.OllamaError(f"the container {container} is not running; see `docker logs {container}`")
+        raise api.OllamaError(
+            f"the container {container} is not running; see `docker logs {container}`"
+        )
     return str(addresses[0])
 
 
@@ -107,8 +120,12 @@ def main() -> None:
     docker = module.get_bin_path("docker")
     if docker is None:
         if module.check_mode:
-            module.exit_json(changed=True, missing=params["models"], pulled=params["models"], progress="")
-        module.fail_json(msg="There is no docker command on this host; run the role docker_host first")
+            module.exit_json(
+                changed=True, missing=params["models"], pulled=params["models"], progress=""
+            )
+        module.fail_json(
+            msg="There is no docker command on this host; run the role docker_host first"
+        )
     try:
         url = f"http://{container_address(docker, params['container'])}:11434"
         missing = api.missing_models(url, params["models"])
@@ -117,10 +134,14 @@ def main() -> None:
         complete, progress = api.pull(url, missing[0], params["slice_seconds"])
     except api.OllamaError as exc:
         if module.check_mode:
-            module.exit_json(changed=True, missing=params["models"], pulled=params["models"], progress=str(exc))
+            module.exit_json(
+                changed=True, missing=params["models"], pulled=params["models"], progress=str(exc)
+            )
         module.fail_json(msg=str(exc))
     module.exit_json(
-        changed=True, missing=missing[1:] if complete else missing, pulled=missing[:1] if complete else [],
+        changed=True,
+        missing=missing[1:] if complete else missing,
+        pulled=missing[:1] if complete else [],
         progress=f"{missing[0]}: {progress}",
     )
 

@@ -1,6 +1,9 @@
 #!/usr/bin/python
 # Copyright: Vedfolnir stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+"""The module of this name: generate secrets, render their files."""
+
 from __future__ import annotations
 
 DOCUMENTATION = r"""
@@ -8,9 +11,10 @@ module: secrets
 short_description: Generate the stack's secrets on the host and render the files of their consumers
 version_added: 0.1.0
 description:
-  - The local provider. Values are generated on the host, kept in a file that only root reads, and rendered to a
-    directory per service on a tmpfs; they never travel to the controller.
-  - A value that exists is never changed, except by O(given); one that the manifest no longer lists is kept.
+  - The local provider. Values are generated on the host, kept in a file that only root reads, and
+    rendered to a directory per service on a tmpfs; they never travel to the controller.
+  - A value that exists is never changed, except by O(given); one that the manifest no longer lists
+    is kept.
 author:
   - Vedfolnir stack contributors (@vedfolnir)
 attributes:
@@ -28,13 +32,14 @@ extends_documentation_fragment:
 options:
   manifest:
     description:
-      - The secrets. Each has C(name), C(kind) (password, hex, fernet, ca, tls, given), and as the kind needs C(length)
-        (characters), C(names) (of a certificate), C(issuer), C(optional).
+      - The secrets. Each has C(name), C(kind) (password, hex, fernet, ca, tls, given), and as the
+        kind needs C(length) (characters), C(names) (of a certificate), C(issuer), C(optional).
     type: list
     elements: dict
     required: true
   files:
-    description: Per service C(owner) (C(uid:gid)) and C(files), name to template, see the module's source.
+    description: Per service C(owner) (C(uid:gid)) and C(files), name to template, see the module's
+      source.
     type: dict
     required: true
   given:
@@ -78,7 +83,8 @@ changed_files:
   type: list
   elements: str
 revisions:
-  description: Per service a salted digest of its files, C(pending) where it cannot be known before the real run.
+  description: Per service a salted digest of its files, C(pending) where it cannot be known before
+    the real run.
   returned: always
   type: dict
 """
@@ -92,7 +98,9 @@ from ansible_collections.vedfolnir.stack.plugins.module_utils import secrets as 
 from ansible_collections.vedfolnir.stack.plugins.module_utils.files import write_atomic
 
 
-def _current_files(root: str, files: t.Mapping[str, t.Any], contents: t.Mapping[str, t.Mapping[str, str]]) -> list[str]:
+def _current_files(
+    root: str, files: t.Mapping[str, t.Any], contents: t.Mapping[str, t.Mapping[str, str]]
+) -> list[str]:
     """Return the files that a real run would write."""
     pending: list[str] = []
     for service in files:
@@ -121,16 +129,25 @@ def main() -> None:
     )
     params = module.params
     directory, runtime, files = params["directory"], params["runtime_directory"], params["files"]
-    store_path, manifest_path = os.path.join(directory, "store.json"), os.path.join(directory, "manifest.json")
+    store_path, manifest_path = (
+        os.path.join(directory, "store.json"),
+        os.path.join(directory, "manifest.json"),
+    )
     given = {name: str(value) for name, value in (params["given"] or {}).items()}
-    manifest_text = json.dumps({"secrets": params["manifest"], "files": files}, indent=2, sort_keys=True) + "\n"
+    manifest_text = (
+        json.dumps({"secrets": params["manifest"], "files": files}, indent=2, sort_keys=True) + "\n"
+    )
     try:
         store = provider.read_store(store_path)
         if module.check_mode and not store:
-            # On a fresh host cryptography may not be installed yet, so that nothing can be made even in memory.
+            # On a fresh host cryptography may be missing: nothing can be made, even in memory.
             module.exit_json(
-                changed=True, generated=[item["name"] for item in params["manifest"]], revisions={},
-                changed_files=[f"{service}/{name}" for service, spec in files.items() for name in spec["files"]],
+                changed=True,
+                generated=[item["name"] for item in params["manifest"]],
+                revisions={},
+                changed_files=[
+                    f"{service}/{name}" for service, spec in files.items() for name in spec["files"]
+                ],
             )
         store, generated = provider.converge_store(store, params["manifest"], given)
         contents = provider.rendered_files(files, store)
@@ -141,7 +158,13 @@ def main() -> None:
             os.makedirs(directory, mode=0o700, exist_ok=True)
             os.chmod(directory, 0o700)
             if generated:
-                write_atomic(store_path, json.dumps(store, indent=2, sort_keys=True).encode(), uid=0, gid=0, mode=0o600)
+                write_atomic(
+                    store_path,
+                    json.dumps(store, indent=2, sort_keys=True).encode(),
+                    uid=0,
+                    gid=0,
+                    mode=0o600,
+                )
             if known != manifest_text:
                 write_atomic(manifest_path, manifest_text.encode(), uid=0, gid=0, mode=0o600)
             written = provider.write_runtime(runtime, files, contents)
@@ -151,7 +174,9 @@ def main() -> None:
         changed=bool(generated or written or known != manifest_text),
         generated=[name for name in generated if not name.startswith("__")],
         changed_files=written,
-        revisions={service: provider.revision(contents[service], store["__salt"]) for service in files},
+        revisions={
+            service: provider.revision(contents[service], store["__salt"]) for service in files
+        },
     )
 
 

@@ -1,5 +1,8 @@
 # Copyright: Vedfolnir stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+"""Documentation of the action plugin of this name; there is no module to run on a host."""
+
 from __future__ import annotations
 
 DOCUMENTATION = r"""
@@ -7,10 +10,10 @@ module: service
 short_description: Write the files and the Compose fragment of a role's services
 version_added: 0.1.0
 description:
-  - Renders the templates of a role, turns its service dictionaries into C(compose.d/ROLE.yml) with the stack's
-    hardening and a digest label, and brings all of it onto the host in one round trip.
-  - Because the digest covers the content of the files that a service reads, Compose recreates exactly the services
-    whose definition or content changed.
+  - Renders the templates of a role, turns its service dictionaries into C(compose.d/ROLE.yml) with
+    the stack's hardening and a digest label, and brings all of it onto the host in one round trip.
+  - Because the digest covers the content of the files that a service reads, Compose recreates
+    exactly the services whose definition or content changed.
   - The work on the controller is done by the action plugin of this name, that on the host by
     M(vedfolnir.stack.files).
 author:
@@ -43,14 +46,16 @@ options:
     default: {}
   files:
     description:
-      - Files that the services read. Each has C(path), and C(template), C(content) or C(data) (printed as YAML, or
-        as JSON when the path ends so); C(services) names those that are recreated when it changes, C(reload) those
-        that only reload; C(owner), C(group), C(mode) and C(validate) as in M(vedfolnir.stack.files).
+      - Files that the services read. Each has C(path), and C(template), C(content) or C(data)
+        (printed as YAML, or as JSON when the path ends so); C(services) names those that are
+        recreated when it changes, C(reload) those that only reload; C(owner), C(group), C(mode)
+        and C(validate) as in M(vedfolnir.stack.files).
     type: list
     elements: dict
     default: []
   directories:
-    description: Directories to make, as in M(vedfolnir.stack.files). Those of the services' volumes are added.
+    description: Directories to make, as in M(vedfolnir.stack.files). Those of the services'
+      volumes are added.
     type: list
     elements: dict
     default: []
@@ -76,7 +81,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 plan:
-  description: What happens to each service, one of V(create), V(recreate), V(reload), V(remove), V(unchanged).
+  description: What happens to each service, one of V(create), V(recreate), V(reload), V(remove),
+    V(unchanged).
   returned: always
   type: dict
 jobs:

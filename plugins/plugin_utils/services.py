@@ -2,10 +2,12 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Turn service dictionaries into a hardened Compose fragment.
 
-A service dictionary is what a role says about one container. This module knows nothing of Ansible: it takes
-plain data and gives plain data, so the rules (what is hardened, when a service is recreated) can be read and
-tested in one place. The keys of a service dictionary are described in ``docs/add-a-service.md``.
+A service dictionary is what a role says about one container. This module knows nothing of Ansible:
+it takes plain data and gives plain data, so the rules (what is hardened, when a service is
+recreated) can be read and tested in one place. The keys of a service dictionary are described in
+``docs/add-a-service.md``.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -28,15 +30,46 @@ HARDENING: dict[str, t.Any] = {
 """What every container gets; a service opts out key by key in ``waive``, with a reason."""
 
 PASSED = (
-    "build", "command", "devices", "entrypoint", "environment", "extra_hosts", "group_add", "healthcheck", "image",
-    "init", "platform", "pull_policy", "runtime", "shm_size", "stop_grace_period", "stop_signal", "tmpfs", "ulimits",
+    "build",
+    "command",
+    "devices",
+    "entrypoint",
+    "environment",
+    "extra_hosts",
+    "group_add",
+    "healthcheck",
+    "image",
+    "init",
+    "platform",
+    "pull_policy",
+    "runtime",
+    "shm_size",
+    "stop_grace_period",
+    "stop_signal",
+    "tmpfs",
+    "ulimits",
     "working_dir",
 )
 """Keys that mean the same in a service dictionary and in Compose."""
 
+EXPOSING = {"cap_add": "cap_add", "ports": "a published port"}
+"""Keys that take hardening back; each needs a reason in ``waive``."""
+
 KNOWN = frozenset(PASSED) | {
-    "cap_add", "depends_on", "files", "gpus", "job", "limits", "networks", "ports", "replicas", "reservations",
-    "secrets", "user", "volumes", "waive",
+    "cap_add",
+    "depends_on",
+    "files",
+    "gpus",
+    "job",
+    "limits",
+    "networks",
+    "ports",
+    "replicas",
+    "reservations",
+    "secrets",
+    "user",
+    "volumes",
+    "waive",
 }
 """Every key a service dictionary may have."""
 
@@ -46,68 +79,103 @@ class ServiceError(ValueError):
 
 
 def digest(parts: t.Mapping[str, str]) -> str:
-    """Return 16 hexadecimal digits that change exactly when a name or a content in ``parts`` changes."""
+    """Return 16 hexadecimal digits that change exactly when a name or content in ``parts`` does."""
     text = json.dumps(sorted(parts.items()), separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def replica_names(name: str, service: t.Mapping[str, t.Any]) -> list[str]:
-    """Return the Compose names of a service: its own, or ``name-1`` … ``name-n`` when it asks for replicas.
+    """Return the Compose names of a service: its own, or ``name-1`` … ``name-n`` with replicas.
 
-    Replicas are services of their own because nginx must tell them apart (sticky sessions) and because an
-    update replaces them one after the other.
+    Replicas are services of their own because nginx must tell them apart (sticky sessions) and
+    because an update replaces them one after the other.
     """
     count = int(service.get("replicas") or 0)
     return [f"{name}-{number}" for number in range(1, count + 1)] or [name]
 
 
 def _check(name: str, service: t.Mapping[str, t.Any]) -> None:
+    for problem in (*_incomplete(service), *_exposed(service)):
+        raise ServiceError(f"service {name}: {problem}")
+
+
+def _incomplete(service: t.Mapping[str, t.Any]) -> t.Iterator[str]:
+    """Yield what is missing or misspelt."""
     unknown = sorted(set(service) - KNOWN)
     if unknown:
-        raise ServiceError(f"service {name}: unknown key {', '.join(unknown)}; known are {', '.join(sorted(KNOWN))}")
+        yield f"unknown key {', '.join(unknown)}; known are {', '.join(sorted(KNOWN))}"
     if not service.get("image") and not service.get("build"):
-        raise ServiceError(f"service {name}: has no image")
-    user = str(service.get("user", ""))
-    waived = service.get("waive") or {}
-    if user.split(":")[0] in ("", "0", "root") and "user" not in waived:
-        raise ServiceError(f"service {name}: runs as root; name a numeric user or waive 'user' with a reason")
-    if not service.get("healthcheck") and not service.get("job") and "healthcheck" not in waived:
-        raise ServiceError(f"service {name}: has no health check; add one or waive 'healthcheck' with a reason")
+        yield "has no image"
     limits = service.get("limits") or {}
     missing = [key for key in ("memory", "cpus", "pids") if not limits.get(key)]
     if missing:
-        raise ServiceError(f"service {name}: has no limit for {', '.join(missing)}")
+        yield f"has no limit for {', '.join(missing)}"
+
+
+def _exposed(service: t.Mapping[str, t.Any]) -> t.Iterator[str]:
+    """Yield what is less safe than it should be and not waived with a reason."""
+    waived = service.get("waive") or {}
+    user = str(service.get("user") or "").split(":")[0]
+    if user in ("", "0", "root") and "user" not in waived:
+        yield "runs as root; name a numeric user or waive 'user' with a reason"
+    if not (service.get("healthcheck") or service.get("job") or "healthcheck" in waived):
+        yield "has no health check; add one or waive 'healthcheck' with a reason"
+    for key, what in EXPOSING.items():
+        if service.get(key) and key not in waived:
+            yield f"{what} needs a reason in waive.{key}"
     for key, reason in waived.items():
-        if not str(reason).strip():
-            raise ServiceError(f"service {name}: waives {key!r} without a reason")
+        if not str(reason or "").strip():
+            yield f"waives {key!r} without a reason"
 
 
 def _source(volume: t.Mapping[str, t.Any], name: str) -> str:
-    """Return a volume's host path; ``{service}`` in it stands for the Compose name, so that replicas do not share."""
+    """Return a volume's host path; ``{service}`` is the Compose name, so replicas do not share."""
     return str(volume["source"]).replace("{service}", name)
 
 
-def _volumes(name: str, service: t.Mapping[str, t.Any], secrets_source: str | None) -> list[dict[str, t.Any]]:
+def _volumes(
+    name: str, service: t.Mapping[str, t.Any], secrets_source: str | None
+) -> list[dict[str, t.Any]]:
     volumes: list[dict[str, t.Any]] = []
     for volume in service.get("volumes") or []:
-        entry: dict[str, t.Any] = {"type": "bind", "source": _source(volume, name), "target": volume["target"]}
+        entry: dict[str, t.Any] = {
+            "type": "bind",
+            "source": _source(volume, name),
+            "target": volume["target"],
+        }
         if volume.get("read_only"):
             entry["read_only"] = True
-        # A missing source must stop the start: an empty directory in its place would look like lost data.
+        # A missing source must stop the start: an empty directory would look like lost data.
         entry["bind"] = {"create_host_path": False}
         volumes.append(entry)
     if secrets_source:
-        volumes.append({
-            "type": "bind", "source": secrets_source, "target": SECRETS_TARGET, "read_only": True,
-            "bind": {"create_host_path": False},
-        })
+        volumes.append(
+            {
+                "type": "bind",
+                "source": secrets_source,
+                "target": SECRETS_TARGET,
+                "read_only": True,
+                "bind": {"create_host_path": False},
+            }
+        )
     return volumes
+
+
+def _networks(service: t.Mapping[str, t.Any], options: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    networks = service.get("networks") or []
+    if not networks:
+        return {"network_mode": "none"}
+    return {"networks": {network: dict(options) for network in networks}}
 
 
 def _resources(service: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     limits = service["limits"]
     resources: dict[str, t.Any] = {
-        "limits": {"cpus": str(limits["cpus"]), "memory": str(limits["memory"]), "pids": int(limits["pids"])},
+        "limits": {
+            "cpus": str(limits["cpus"]),
+            "memory": str(limits["memory"]),
+            "pids": int(limits["pids"]),
+        },
     }
     reservations = dict(service.get("reservations") or {})
     if service.get("gpus"):
@@ -123,7 +191,8 @@ def _resources(service: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
 
 
 def _depends_on(
-    service: t.Mapping[str, t.Any], all_services: t.Mapping[str, t.Mapping[str, t.Any]],
+    service: t.Mapping[str, t.Any],
+    all_services: t.Mapping[str, t.Mapping[str, t.Any]],
 ) -> dict[str, dict[str, str]]:
     conditions: dict[str, dict[str, str]] = {}
     for name, state in (service.get("depends_on") or {}).items():
@@ -156,28 +225,20 @@ def compose_service(
     """
     _check(alias, service)
     waived = service.get("waive") or {}
-    result: Service = {key: service[key] for key in PASSED if service.get(key) not in (None, [], {}, "")}
+    result: Service = {
+        key: service[key] for key in PASSED if service.get(key) not in (None, [], {}, "")
+    }
     result.update({key: value for key, value in HARDENING.items() if key not in waived})
     if service.get("user"):
         result["user"] = str(service["user"])
-    if service.get("cap_add"):
-        if "cap_add" not in waived:
-            raise ServiceError(f"service {alias}: cap_add needs a reason in waive.cap_add")
-        result["cap_add"] = list(service["cap_add"])
-    if service.get("ports"):
-        if "ports" not in waived:
-            raise ServiceError(f"service {alias}: a published port needs a reason in waive.ports")
-        result["ports"] = list(service["ports"])
-    secrets_source = f"{settings['secrets_root']}/{service['secrets']}" if service.get("secrets") else None
+    result.update({key: list(service[key]) for key in EXPOSING if service.get(key)})
+    secrets_source = (
+        f"{settings['secrets_root']}/{service['secrets']}" if service.get("secrets") else None
+    )
     volumes = _volumes(name, service, secrets_source)
     if volumes:
         result["volumes"] = volumes
-    networks = service.get("networks") or []
-    if networks:
-        aliases = {"aliases": [alias]} if alias != name else {}
-        result["networks"] = {network: dict(aliases) for network in networks}
-    else:
-        result["network_mode"] = "none"
+    result.update(_networks(service, {"aliases": [alias]} if alias != name else {}))
     dependencies = _depends_on(service, all_services)
     if dependencies:
         result["depends_on"] = dependencies
@@ -212,8 +273,12 @@ def fragment(
     for alias, service in services.items():
         for name in replica_names(alias, service):
             result[name] = compose_service(
-                name, service, alias=alias, all_services=services,
-                content_digest=digests.get(alias, ""), settings=settings,
+                name,
+                service,
+                alias=alias,
+                all_services=services,
+                content_digest=digests.get(alias, ""),
+                settings=settings,
             )
     return {"services": result}
 
@@ -221,7 +286,8 @@ def fragment(
 def directories(services: t.Mapping[str, t.Mapping[str, t.Any]]) -> list[dict[str, str]]:
     """Return the host directories that the services' volumes ask to be made.
 
-    A volume with an ``owner`` names a directory that the stack owns; one without is expected to be there.
+    A volume with an ``owner`` names a directory that the stack owns; one without is expected to be
+    there.
     """
     found: dict[str, dict[str, str]] = {}
     for alias, service in services.items():
@@ -233,19 +299,27 @@ def directories(services: t.Mapping[str, t.Mapping[str, t.Any]]) -> list[dict[st
                 path = _source(volume, name)
                 for part in (path, *(f"{path}/{child}" for child in volume.get("children") or [])):
                     found[part] = {
-                        "path": part, "owner": owner, "group": group or owner, "mode": volume.get("mode", "0750"),
+                        "path": part,
+                        "owner": owner,
+                        "group": group or owner,
+                        "mode": volume.get("mode", "0750"),
                     }
     return [found[path] for path in sorted(found)]
 
 
 def jobs(
-    services: t.Mapping[str, t.Mapping[str, t.Any]], compose: t.Mapping[str, t.Any],
+    services: t.Mapping[str, t.Mapping[str, t.Any]],
+    compose: t.Mapping[str, t.Any],
 ) -> list[dict[str, str]]:
     """Return the one-shot services with the digest of all that they are made of.
 
     A job runs again when its definition, image, files or secrets change.
     """
     return [
-        {"name": name, "digest": digest({"definition": json.dumps(compose["services"][name], sort_keys=True)})}
-        for name, service in services.items() if service.get("job")
+        {
+            "name": name,
+            "digest": digest({"definition": json.dumps(compose["services"][name], sort_keys=True)}),
+        }
+        for name, service in services.items()
+        if service.get("job")
     ]
