@@ -7,6 +7,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import re
 import shutil
 import stat
 import subprocess
@@ -71,8 +72,8 @@ def write_atomic(
         raise FileError(f"{path}: cannot write: {exc.strerror}") from exc
     try:
         with os.fdopen(descriptor, "wb") as handle:
-            os.fchmod(handle.fileno(), mode)
             os.fchown(handle.fileno(), uid, gid)
+            os.fchmod(handle.fileno(), mode)  # after the owner: chown clears setgid
             handle.write(content)
             handle.flush()
             os.fsync(handle.fileno())
@@ -88,9 +89,12 @@ def write_atomic(
 
 def _validate(path: str, candidate: str, command: str) -> None:
     argv = [part.replace("%s", candidate) for part in command.split()]
-    result = subprocess.run(
-        argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, text=True
-    )
+    try:
+        result = subprocess.run(
+            argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, text=True
+        )
+    except OSError as exc:
+        raise FileError(f"{path}: cannot be checked by `{command}`: {exc.strerror}") from exc
     if result.returncode != 0:
         raise FileError(f"{path}: refused by `{command}`: {result.stdout.strip()}")
 
@@ -101,6 +105,19 @@ def _attributes(status: os.stat_result) -> dict[str, t.Any]:
         "group": status.st_gid,
         "mode": f"{stat.S_IMODE(status.st_mode):04o}",
     }
+
+
+def _present(path: str) -> tuple[bytes | None, dict[str, t.Any] | None]:
+    """Return content and attributes of a file, nothing when it is not there."""
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a file"
+            raise FileError(f"{path}: is there, but is {kind}; move it away")
+        with open(path, "rb") as handle:
+            return handle.read(), _attributes(status)
+    except FileNotFoundError:
+        return None, None
 
 
 class Reconciler:
@@ -122,31 +139,42 @@ class Reconciler:
             {"before_header": path, "after_header": path, "before": before, "after": after}
         )
 
+    def _wanted(self, path: str, owner: str | int, group: str | int, mode: str) -> dict[str, t.Any]:
+        if not re.fullmatch("[0-7]{3,4}", mode):
+            raise FileError(f"{path}: the mode {mode!r} is not octal such as '0640'")
+        return {
+            "owner": self._id(uid_of, owner),
+            "group": self._id(gid_of, group),
+            "mode": f"{int(mode, 8):04o}",
+        }
+
+    def _id(self, number_of: t.Callable[[str | int], int], name: str | int) -> str | int:
+        try:
+            return number_of(name)
+        except FileError:
+            if self.check:
+                return name  # the real run makes the account in an earlier task
+            raise
+
     def directory(self, path: str, *, owner: str | int, group: str | int, mode: str) -> None:
         """Make a directory with its ownership; the content and existing parents are left alone."""
+        wanted = self._wanted(path, owner, group, mode)
         try:
-            status: os.stat_result | None = os.stat(path)
+            status = os.stat(path)
         except FileNotFoundError:
-            status = None
-        if self.check and status is None:
-            self._record(path, "", f"directory {mode}\n")
-            return
-        uid, gid, bits = uid_of(owner), gid_of(group), int(mode, 8)
-        wanted = {"owner": uid, "group": gid, "mode": f"{bits:04o}"}
-        if status is not None:
+            self._record(path, "", f"directory {wanted}\n")
+        else:
             if not stat.S_ISDIR(status.st_mode):
                 raise FileError(f"{path}: is there, but is not a directory; move it away")
             present = _attributes(status)
             if present == wanted:
                 return
             self._record(path, f"{present}\n", f"{wanted}\n")
-        else:
-            self._record(path, "", f"directory {wanted}\n")
         if self.check:
             return
         os.makedirs(path, mode=0o755, exist_ok=True)
-        os.chown(path, uid, gid)
-        os.chmod(path, bits)
+        os.chown(path, wanted["owner"], wanted["group"])
+        os.chmod(path, int(mode, 8))
 
     def file(
         self,
@@ -160,33 +188,20 @@ class Reconciler:
         secret: bool = False,
     ) -> None:
         """Write one file when its content, owner or mode differs."""
-        before: bytes | None = None
-        attributes: dict[str, t.Any] | None = None
-        try:
-            attributes = _attributes(os.stat(path))
-            with open(path, "rb") as handle:
-                before = handle.read()
-        except FileNotFoundError:
-            pass
-        except IsADirectoryError as exc:
-            raise FileError(f"{path}: is there, but is a directory; move it away") from exc
-        if self.check and before is None:
-            self._record(path, "", "" if secret else content.decode(errors="replace"))
-            return
-        uid, gid, bits = uid_of(owner), gid_of(group), int(mode, 8)
-        wanted = {"owner": uid, "group": gid, "mode": f"{bits:04o}"}
-        if before == content and attributes == wanted:
+        wanted = self._wanted(path, owner, group, mode)
+        before, present = _present(path)
+        if before == content and present == wanted:
             return
         if secret:
             self._record(path, "(hidden)\n", "(hidden)\n")
         elif before == content:
-            self._record(path, f"{attributes}\n", f"{wanted}\n")
+            self._record(path, f"{present}\n", f"{wanted}\n")
         else:
-            self._record(
-                path, (before or b"").decode(errors="replace"), content.decode(errors="replace")
-            )
+            after = content.decode(errors="replace")
+            self._record(path, (before or b"").decode(errors="replace"), after)
         if not self.check:
-            write_atomic(path, content, uid=uid, gid=gid, mode=bits, validate=validate)
+            uid, gid = wanted["owner"], wanted["group"]
+            write_atomic(path, content, uid=uid, gid=gid, mode=int(mode, 8), validate=validate)
 
     def absent(self, path: str) -> None:
         """Remove a file or a whole directory if it is there."""
