@@ -57,6 +57,9 @@ def stop() -> None:
 
 def _start_daemon() -> None:
     paths.STATE.mkdir(parents=True, exist_ok=True)
+    # After a crash the number in it may belong to another program, and dockerd would refuse to start.
+    if not succeeds(["pgrep", "--exact", "dockerd"]):
+        Path("/var/run/docker.pid").unlink(missing_ok=True)
     with LOG.open("ab") as log:
         # A session of its own: Ctrl-C in ./lab must not end the engine.
         process = subprocess.Popen(

@@ -63,6 +63,12 @@ def create(*, limit: str = MAIN, extra: Path | None = None) -> None:
         playbook(PLAYBOOKS / "create.yml", limit=limit, extra=extra)
 
 
+def destroy(*, limit: str = MAIN, extra: Path | None = None) -> None:
+    """Remove hosts with their volumes."""
+    with step(f"Removing {limit}"):
+        playbook(PLAYBOOKS / "destroy.yml", limit=limit, extra=extra)
+
+
 def converge(*, limit: str = MAIN, extra: Path | None = None) -> None:
     """Deploy the stack with the playbook that an operator uses."""
     with step(f"Deploying on {limit}"):
@@ -93,7 +99,7 @@ def ssh(command: Sequence[str]) -> NoReturn:
     if not succeeds(["docker", "inspect", MAIN]):
         raise LabError("There is no lab host. ./lab up makes one.")
     argv = [*ssh_arguments(), *command]
-    os.execvp(argv[0], argv)
+    os.execvp(argv[0], argv)  # noqa: S606 - becoming ssh is the purpose
 
 
 def remove_all() -> None:

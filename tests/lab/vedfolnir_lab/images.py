@@ -50,22 +50,28 @@ class Image:
         """The directory that the build sees."""
         return paths.ROOT / self.context if self.context else self.directory
 
+    @property
     def key(self) -> str:
-        """Return eight hex digits that change with everything the image is made from."""
-        digest = hashlib.sha256(self.version.encode())
-        if self.debootstrap:
-            digest.update(self.debootstrap.encode())
-            digest.update((RECIPES / "lean.sh").read_bytes())
-        else:
-            digest.update(catalogue()[self.base].key().encode())
-            for directory in {self.directory, self.build_context}:
-                _hash_tree(digest, directory)
-        return digest.hexdigest()[:8]
+        """Eight hex digits that change with everything the image is made from."""
+        return _key(self)
 
     @property
     def reference(self) -> str:
         """The image's name and tag."""
-        return f"{PREFIX}/{self.name}:{self.version}-{self.key()}"
+        return f"{PREFIX}/{self.name}:{self.version}-{self.key}"
+
+
+@cache  # one run sees one state of the recipes, also when a file changes meanwhile
+def _key(image: Image) -> str:
+    digest = hashlib.sha256(image.version.encode())
+    if image.debootstrap:
+        digest.update(image.debootstrap.encode())
+        digest.update((RECIPES / "lean.sh").read_bytes())
+    else:
+        digest.update(catalogue()[image.base].key.encode())
+        for directory in sorted({image.directory, image.build_context}):
+            _hash_tree(digest, directory)
+    return digest.hexdigest()[:8]
 
 
 def _hash_tree(digest: hashlib._Hash, directory: Path) -> None:
@@ -145,8 +151,10 @@ def _bootstrap(image: Image) -> None:
             ["tar", "-C", str(root), "--numeric-owner", "-c", "."], stdout=subprocess.PIPE
         )
         imported = subprocess.run(
-            ["docker", "import", "--change", f"LABEL {LABEL}", "--change", 'CMD ["/bin/sh"]']
-            + ["-", image.reference],
+            [
+                *("docker", "import", "--change", f"LABEL {LABEL}", "--change", 'CMD ["/bin/sh"]'),
+                *("-", image.reference),
+            ],
             stdin=tar.stdout,
             stdout=subprocess.DEVNULL,
             env=environment(),
@@ -162,9 +170,11 @@ def _docker_build(image: Image) -> None:
     base = catalogue()[image.base]
     logged(
         image.name,
-        ["docker", "build", "--file", str(image.directory / "Dockerfile"), "--label", LABEL]
-        + ["--build-arg", f"BASE={base.reference}", "--tag", image.reference]
-        + [str(image.build_context)],
+        [
+            *("docker", "build", "--file", str(image.directory / "Dockerfile"), "--label", LABEL),
+            *("--build-arg", f"BASE={base.reference}", "--tag", image.reference),
+            str(image.build_context),
+        ],
     )
 
 

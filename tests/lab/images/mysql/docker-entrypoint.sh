@@ -155,7 +155,6 @@ if [ "${1:-}" = mysqld ] && [[ " $* " != *" --help "* ]] && [[ " $* " != *" --ve
   if [ ! -d "$datadir/mysql" ]; then
     initialise "$@"
   fi
-  # A half-done first start leaves no marker, so the operator learns of it instead of using it.
   unset MYSQL_ROOT_PASSWORD MYSQL_PASSWORD
 fi
 exec "$@"
