@@ -23,6 +23,7 @@ import json
 import os
 import re
 import secrets as random
+import shutil
 import string
 import sys
 import typing as t
@@ -37,6 +38,8 @@ CA_DAYS = 3650
 LEAF_DAYS = 397
 """Longest life of a server certificate that browsers accept (CA/B Forum requirements 6.3.2)."""
 RENEW_DAYS = 60
+MIN_LENGTH = 16
+"""Fewer characters are guessed, and four classes need some room."""
 KINDS = ("password", "hex", "fernet", "ca", "tls", "given")
 
 
@@ -55,6 +58,8 @@ def generate(kind: str, length: int) -> str:
     Raises:
         SecretError: for a kind that has no simple value.
     """
+    if kind in ("password", "hex") and length < MIN_LENGTH:
+        raise SecretError(f"{length} characters are too few, {MIN_LENGTH} are the least")
     if kind == "password":
         while True:
             text = "".join(random.choice("".join(CLASSES)) for _index in range(length))
@@ -142,6 +147,15 @@ def make_ca(common_name: str) -> dict[str, str]:
     }
 
 
+def _general_name(name: str) -> t.Any:
+    from cryptography import x509
+
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
 def make_leaf(issuer: t.Mapping[str, str], names: t.Sequence[str]) -> dict[str, str]:
     """Return a server certificate for ``names`` (hosts or addresses, the first is the subject).
 
@@ -158,15 +172,10 @@ def make_leaf(issuer: t.Mapping[str, str], names: t.Sequence[str]) -> dict[str, 
     )
     ca_public: t.Any = ca.public_key()
     key = ec.generate_private_key(ec.SECP256R1())
-    alternatives: list[x509.GeneralName] = []
-    for name in names:
-        try:
-            alternatives.append(x509.IPAddress(ipaddress.ip_address(name)))
-        except ValueError:
-            alternatives.append(x509.DNSName(name))
+    alternatives = [_general_name(name) for name in names]
     certificate = (
         x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])]))
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])]))
         .issuer_name(ca.subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
@@ -195,14 +204,18 @@ def leaf_is_current(
     certificate = x509.load_pem_x509_certificate(leaf["certificate"].encode())
     ca = x509.load_pem_x509_certificate(issuer["certificate"].encode())
     extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    present = {str(item) for item in extension.get_values_for_type(x509.DNSName)}
-    present |= {str(item) for item in extension.get_values_for_type(x509.IPAddress)}
+    present = set(extension)
     # not_valid_after_utc came with cryptography 42; Debian 12 has 38.
     end = getattr(certificate, "not_valid_after_utc", None)
     if end is None:
         end = certificate.not_valid_after.replace(tzinfo=datetime.UTC)
     fresh: bool = end - _now() > datetime.timedelta(days=RENEW_DAYS)
-    return fresh and present == set(names) and certificate.issuer == ca.subject
+    # The key and not only the name: an authority that was made anew has the same name.
+    signer = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
+    ca_public: t.Any = ca.public_key()
+    authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_public)
+    same_issuer = certificate.issuer == ca.subject and signer == authority
+    return fresh and present == {_general_name(name) for name in names} and same_issuer
 
 
 def read_store(path: str) -> dict[str, t.Any]:
@@ -273,15 +286,10 @@ def _wanted(
 ) -> t.Any:
     name, kind = str(item["name"]), str(item["kind"])
     present = store.get(name)
-    if kind == "ca":
-        return present or make_ca(str(item["names"][0]))
-    if kind == "tls":
-        issuer, names = store[str(item["issuer"])], [str(entry) for entry in item["names"]]
-        return (
-            present
-            if present and leaf_is_current(present, issuer, names)
-            else make_leaf(issuer, names)
-        )
+    if kind in ("ca", "tls"):
+        if name in given:
+            raise SecretError(f"{name}: is made by the stack and cannot be given")
+        return _certificate(store, item)
     if name in given:
         check_shape(name, kind, given[name])
         return given[name]
@@ -289,7 +297,32 @@ def _wanted(
         if present is None and not item.get("optional"):
             raise SecretError(f"{name}: must be given in stack_secrets_given")
         return present
-    return present or generate(kind, int(item.get("length", 40)))
+    try:
+        return present or generate(kind, int(item.get("length", 40)))
+    except SecretError as exc:
+        raise SecretError(f"{name}: {exc}") from exc
+
+
+def _certificate(store: t.Mapping[str, t.Any], item: t.Mapping[str, t.Any]) -> t.Any:
+    name, names = str(item["name"]), [str(entry) for entry in item.get("names") or []]
+    present: t.Any = store.get(name)
+    issuer: t.Any = store.get(str(item.get("issuer")))
+    if not names:
+        raise SecretError(f"{name}: a certificate needs names")
+    if item["kind"] == "tls" and not isinstance(issuer, dict):
+        raise SecretError(f"{name}: has no issuer of kind ca before it in the manifest")
+    try:
+        if item["kind"] == "ca":
+            return present or make_ca(names[0])
+        return (
+            present
+            if present and leaf_is_current(present, issuer, names)
+            else make_leaf(issuer, names)
+        )
+    except (ValueError, KeyError, TypeError) as exc:
+        raise SecretError(
+            f"{name}: its names cannot be used, or what is stored of it or its issuer is damaged"
+        ) from exc
 
 
 def _filtered(text: str, name: str | None) -> str:
@@ -317,6 +350,8 @@ def render(template: str, store: t.Mapping[str, t.Any]) -> str:
         value = store.get(match["name"])
         if isinstance(value, dict):
             value = value.get(match["part"] or "")
+        elif match["part"]:
+            value = None  # only certificates have parts
         if not isinstance(value, str):
             part = f".{match['part']}" if match["part"] else ""
             raise SecretError(f"${{{match['name']}{part}}}: there is no such secret")
@@ -352,20 +387,19 @@ def rendered_files(
     }
 
 
-def write_private(path: str, text: str, uid: int, gid: int) -> bool:
-    """Write a file of mode 0400 atomically; return whether it differed."""
+def write_private(path: str, text: str, uid: int, gid: int, check: bool = False) -> bool:
+    """Write a file of mode 0400 atomically; return whether it differed (``check``: differs)."""
     data = text.encode()
     try:
         status = os.stat(path)
         with open(path, "rb") as handle:
-            if handle.read() == data and (
-                status.st_uid,
-                status.st_gid,
-                status.st_mode & 0o7777,
-            ) == (uid, gid, 0o400):
+            attributes = (status.st_uid, status.st_gid, status.st_mode & 0o7777)
+            if handle.read() == data and attributes == (uid, gid, 0o400):
                 return False
     except FileNotFoundError:
         pass
+    if check:
+        return True
     temporary = f"{path}.new"
     if os.path.exists(temporary):
         os.unlink(temporary)
@@ -383,30 +417,46 @@ def write_runtime(
     root: str,
     files: t.Mapping[str, t.Any],
     contents: t.Mapping[str, t.Mapping[str, str]],
+    check: bool = False,
 ) -> list[str]:
-    """Write every consumer's directory below ``root``, remove others; return what changed."""
+    """Write every consumer's directory below ``root``, remove others; return what changed.
+
+    With ``check`` nothing is written, and the result is what would change.
+    """
     changed: list[str] = []
-    os.makedirs(root, mode=0o711, exist_ok=True)
-    os.chmod(root, 0o711)  # noqa: S103 - services pass through, they cannot list
+    if not check:
+        os.makedirs(root, mode=0o711, exist_ok=True)
+        os.chmod(root, 0o711)  # noqa: S103 - services pass through, they cannot list
     for service, spec in files.items():
         uid, _separator, gid = str(spec["owner"]).partition(":")
+        owner = int(uid), int(gid or uid)
         directory = os.path.join(root, service)
-        os.makedirs(directory, mode=0o500, exist_ok=True)
-        os.chown(directory, int(uid), int(gid or uid))
-        os.chmod(directory, 0o500)
+        if not check:
+            os.makedirs(directory, mode=0o500, exist_ok=True)
+            os.chown(directory, *owner)
+            os.chmod(directory, 0o500)
         for name, text in contents[service].items():
-            if write_private(os.path.join(directory, name), text, int(uid), int(gid or uid)):
+            if write_private(os.path.join(directory, name), text, *owner, check=check):
                 changed.append(f"{service}/{name}")
-        for name in sorted(set(os.listdir(directory)) - set(contents[service])):
-            os.unlink(os.path.join(directory, name))
-            changed.append(f"{service}/{name}")
-    for service in sorted(set(os.listdir(root)) - set(files)):
-        directory = os.path.join(root, service)
-        for name in os.listdir(directory):
-            os.unlink(os.path.join(directory, name))
-        os.rmdir(directory)
-        changed.append(service)
-    return changed
+        extra = _clean(directory, set(contents[service]), check)
+        changed += [f"{service}/{name}" for name in extra]
+    return changed + _clean(root, set(files), check)
+
+
+def _clean(directory: str, keep: t.Collection[str], check: bool) -> list[str]:
+    """Remove everything in a directory but ``keep``; return the names."""
+    try:
+        extra = sorted(set(os.listdir(directory)) - set(keep))
+    except FileNotFoundError:
+        return []
+    for path in (os.path.join(directory, name) for name in extra):
+        if check:
+            continue
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)
+    return extra
 
 
 def main(argv: t.Sequence[str]) -> int:

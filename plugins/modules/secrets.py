@@ -89,30 +89,16 @@ revisions:
   type: dict
 """
 
+import contextlib
 import json
 import os
-import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.vedfolnir.stack.plugins.module_utils import secrets as provider
-from ansible_collections.vedfolnir.stack.plugins.module_utils.files import write_atomic
-
-
-def _current_files(
-    root: str, files: t.Mapping[str, t.Any], contents: t.Mapping[str, t.Mapping[str, str]]
-) -> list[str]:
-    """Return the files that a real run would write."""
-    pending: list[str] = []
-    for service in files:
-        for name, text in contents[service].items():
-            try:
-                with open(os.path.join(root, service, name), encoding="utf-8") as handle:
-                    if handle.read() == text:
-                        continue
-            except OSError:
-                pass
-            pending.append(f"{service}/{name}")
-    return pending
+from ansible_collections.vedfolnir.stack.plugins.module_utils.files import (
+    FileError,
+    write_atomic,
+)
 
 
 def main() -> None:
@@ -133,17 +119,24 @@ def main() -> None:
         os.path.join(directory, "store.json"),
         os.path.join(directory, "manifest.json"),
     )
-    given = {name: str(value) for name, value in (params["given"] or {}).items()}
+    given = {name: "" if value is None else str(value) for name, value in params["given"].items()}
     manifest_text = (
         json.dumps({"secrets": params["manifest"], "files": files}, indent=2, sort_keys=True) + "\n"
     )
     try:
         store = provider.read_store(store_path)
         if module.check_mode and not store:
-            # On a fresh host cryptography may be missing: nothing can be made, even in memory.
+            # On a fresh host cryptography may be missing; what is made here is thrown away, it
+            # serves to name what is wrong with the manifest.
+            with contextlib.suppress(ImportError):
+                provider.converge_store(store, params["manifest"], given)
             module.exit_json(
                 changed=True,
-                generated=[item["name"] for item in params["manifest"]],
+                generated=[
+                    item["name"]
+                    for item in params["manifest"]
+                    if item["kind"] != "given" or item["name"] in given
+                ],
                 revisions={},
                 changed_files=[
                     f"{service}/{name}" for service, spec in files.items() for name in spec["files"]
@@ -152,23 +145,15 @@ def main() -> None:
         store, generated = provider.converge_store(store, params["manifest"], given)
         contents = provider.rendered_files(files, store)
         known = _read(manifest_path)
-        if module.check_mode:
-            written = _current_files(runtime, files, contents)
-        else:
+        if not module.check_mode:
             os.makedirs(directory, mode=0o700, exist_ok=True)
             os.chmod(directory, 0o700)
             if generated:
-                write_atomic(
-                    store_path,
-                    json.dumps(store, indent=2, sort_keys=True).encode(),
-                    uid=0,
-                    gid=0,
-                    mode=0o600,
-                )
+                _write(store_path, json.dumps(store, indent=2, sort_keys=True))
             if known != manifest_text:
-                write_atomic(manifest_path, manifest_text.encode(), uid=0, gid=0, mode=0o600)
-            written = provider.write_runtime(runtime, files, contents)
-    except (provider.SecretError, OSError, ImportError) as exc:
+                _write(manifest_path, manifest_text)
+        written = provider.write_runtime(runtime, files, contents, check=module.check_mode)
+    except (provider.SecretError, FileError, OSError, ImportError) as exc:
         module.fail_json(msg=f"The secrets cannot be made: {exc}")
     module.exit_json(
         changed=bool(generated or written or known != manifest_text),
@@ -178,6 +163,10 @@ def main() -> None:
             service: provider.revision(contents[service], store["__salt"]) for service in files
         },
     )
+
+
+def _write(path: str, text: str) -> None:
+    write_atomic(path, text.encode(), uid=0, gid=0, mode=0o600)
 
 
 def _read(path: str) -> str:
