@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 from ollama_standin import settings
 from ollama_standin.store import Json
 
+_CUT_OFF = "unexpected EOF"
+
 
 class ClientError(Exception):
     """The server is away, or refused."""
@@ -40,14 +42,17 @@ def call(method: str, path: str, body: Json | None = None) -> Json:
 
 
 def stream(path: str, body: Json) -> t.Iterator[Json]:
-    """Yield the lines of an answer; an error line ends it."""
+    """Yield the lines of an answer; an error line, or an end without success, is an error."""
     response = _request("POST", path, body)
+    event: Json = {}
     try:
         for line in response:
-            event: Json = json.loads(line)
+            event = json.loads(line)
             if "error" in event:
                 raise ClientError(event["error"])
             yield event
-    except (OSError, http.client.HTTPException) as exc:
-        msg = "unexpected EOF"
-        raise ClientError(msg) from exc
+    except (OSError, ValueError, http.client.HTTPException) as exc:
+        raise ClientError(_CUT_OFF) from exc
+    # http.client takes the loss of the server in the middle of an answer for its end.
+    if event.get("status") != "success":
+        raise ClientError(_CUT_OFF)
