@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import typing as t
 
 from ansible.errors import AnsibleFilterError
@@ -59,9 +60,11 @@ def mysql_host(subnet: str) -> str:
         AnsibleFilterError: when it is not a subnet.
     """
     try:
-        network = ipaddress.ip_network(str(subnet))
-    except ValueError as exc:
-        raise AnsibleFilterError(f"mysql_host: {subnet} is not a subnet in CIDR notation") from exc
+        network = ipaddress.IPv4Network(str(subnet))
+    except ValueError:
+        raise AnsibleFilterError(
+            f"mysql_host: {subnet} is not an IPv4 subnet in CIDR notation"
+        ) from None
     return f"{network.network_address}/{network.netmask}"
 
 
@@ -78,7 +81,10 @@ def mysql_memory(limit_mib: float) -> dict[str, int]:
     Raises:
         AnsibleFilterError: below 768 MiB, where MySQL 9.7 has no room for connections.
     """
-    limit = float(limit_mib)
+    try:
+        limit = float(limit_mib)
+    except (TypeError, ValueError):
+        raise AnsibleFilterError(f"mysql_memory: {limit_mib!r} is not a number of MiB") from None
     if limit < 768:
         raise AnsibleFilterError(
             f"mysql_memory: {limit:g} MiB is too little for MySQL; give it 768 MiB or more"
@@ -90,11 +96,19 @@ def mysql_memory(limit_mib: float) -> dict[str, int]:
     return {"buffer_pool_mib": pool, "max_connections": max(20, min(1000, connections))}
 
 
-def _account(user: t.Mapping[str, t.Any], host: str) -> str:
-    for value in (user["name"], host):
-        if any(character in str(value) for character in "'\\`"):
-            raise AnsibleFilterError(f"mysql_users_sql: {value} has a quote in it")
-    return f"'{user['name']}'@'{host}'"
+def _unquoted(value: object) -> str:
+    """Return a name that can stand between quotes of any kind."""
+    text = str(value)
+    if not text or any(character in text for character in "'\"\\`$") or not text.isprintable():
+        raise AnsibleFilterError(
+            f"mysql_users_sql: the name {text!r} is empty or has a quote, backslash, dollar sign "
+            "or control character in it"
+        )
+    return text
+
+
+def _account(user: t.Mapping[str, t.Any], default_host: str) -> str:
+    return f"'{_unquoted(user['name'])}'@'{_unquoted(user.get('host') or default_host)}'"
 
 
 def mysql_users_sql(
@@ -122,43 +136,75 @@ def mysql_users_sql(
         AnsibleFilterError: for an unknown privilege or a name with a quote.
     """
     lines = [
-        f"CREATE DATABASE IF NOT EXISTS `{name}` CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci;"
+        f"CREATE DATABASE IF NOT EXISTS `{_unquoted(name)}` "
+        "CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci;"
         for name in databases
     ]
     for user in users:
-        host = str(user.get("host") or default_host)
-        account = _account(user, host)
-        require = "REQUIRE SSL" if user.get("tls", host != "localhost") else "REQUIRE NONE"
-        options = f"IDENTIFIED BY '${{{user['secret']}|sql}}' {require}"
-        limit = f"WITH MAX_USER_CONNECTIONS {int(user.get('max_connections') or 0)}"
-        lines += [
-            f"CREATE USER IF NOT EXISTS {account} {options};",
-            f"ALTER USER {account} {options} {limit} PASSWORD EXPIRE NEVER ACCOUNT UNLOCK;",
-        ]
-        for grant in user.get("grants") or []:
-            lines += _grant(account, grant)
-    lines += [
-        f"DROP USER IF EXISTS {_account(user, str(user.get('host') or default_host))};"
-        for user in absent
-    ]
+        lines += _user(user, default_host)
+    dropped = [_account(user, default_host) for user in absent]
+    both = sorted({_account(user, default_host) for user in users} & set(dropped))
+    if both:
+        raise AnsibleFilterError(f"mysql_users_sql: {', '.join(both)} is wanted and absent at once")
+    lines += [f"DROP USER IF EXISTS {account};" for account in dropped]
     return "\n".join(lines) + "\n"
 
 
-def _grant(account: str, grant: t.Mapping[str, t.Any]) -> list[str]:
-    target = str(grant["object"])
+def _user(user: t.Mapping[str, t.Any], default_host: str) -> list[str]:
+    account, secret = _account(user, default_host), str(user["secret"])
+    if not re.fullmatch("[a-z0-9_]+", secret):
+        # The provider would not know it as a placeholder, and the text became the password.
+        raise AnsibleFilterError(
+            f"mysql_users_sql: {secret!r} of {account} cannot be the name of a secret"
+        )
+    local = (user.get("host") or default_host) == "localhost"
+    require = "REQUIRE SSL" if user.get("tls", not local) else "REQUIRE NONE"
+    options = f"IDENTIFIED BY '${{{secret}|sql}}' {require}"
+    limit = f"WITH MAX_USER_CONNECTIONS {int(user.get('max_connections') or 0)}"
+    lines = [
+        f"CREATE USER IF NOT EXISTS {account} {options};",
+        f"ALTER USER {account} {options} {limit} PASSWORD EXPIRE NEVER ACCOUNT UNLOCK;",
+    ]
+    for target, privileges in _by_target(user.get("grants") or []).items():
+        lines += _grant(account, target, privileges)
+    return lines
+
+
+def _by_target(grants: t.Iterable[t.Mapping[str, t.Any]]) -> dict[str, set[str]]:
+    """Return the privileges by object; one object may be listed more than once."""
+    found: dict[str, set[str]] = {}
+    for grant in grants:
+        names = {str(privilege).upper() for privilege in grant["privileges"]}
+        found.setdefault(_target(str(grant["object"])), set()).update(names)
+    return found
+
+
+def _target(text: str) -> str:
+    if text == "*.*":
+        return text
+    name = _unquoted(text.removesuffix(".*"))
+    if "." in name or "*" in name:
+        raise AnsibleFilterError(
+            f"mysql_users_sql: {text} is neither *.* nor a database such as vedfolnir.*"
+        )
+    # In the name of a database an underscore or percent sign of a GRANT matches other characters.
+    escaped = re.sub("([_%])", r"\\\1", name)
+    return f"`{escaped}`.*"
+
+
+def _grant(account: str, target: str, privileges: set[str]) -> list[str]:
     known = GLOBAL_PRIVILEGES if target == "*.*" else STATIC_PRIVILEGES
-    wanted = sorted(str(privilege).upper() for privilege in grant["privileges"])
-    unknown = [privilege for privilege in wanted if privilege not in known]
+    unknown = sorted(privileges - set(known))
     if unknown:
         raise AnsibleFilterError(
             f"mysql_users_sql: {', '.join(unknown)} cannot be granted on {target}; "
             f"known are {', '.join(known)}",
         )
-    quoted = target if target == "*.*" else f"`{target.removesuffix('.*').strip('`')}`.*"
-    others = [privilege for privilege in known if privilege not in wanted]
-    lines = [f"GRANT {', '.join(wanted)} ON {quoted} TO {account};"] if wanted else []
+    others = [privilege for privilege in known if privilege not in privileges]
+    wanted = ", ".join(sorted(privileges))
+    lines = [f"GRANT {wanted} ON {target} TO {account};"] if privileges else []
     # IF EXISTS makes a right that was never granted a warning instead of an error.
-    lines += [f"REVOKE IF EXISTS {privilege} ON {quoted} FROM {account};" for privilege in others]
+    lines += [f"REVOKE IF EXISTS {privilege} ON {target} FROM {account};" for privilege in others]
     return lines
 
 
