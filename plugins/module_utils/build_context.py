@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import io
 import os
+import posixpath
 import tarfile
 import typing as t
 
@@ -25,10 +26,11 @@ def excluded(path: str, patterns: t.Sequence[str]) -> bool:
     parts = path.split("/")
     for pattern in patterns:
         if "/" in pattern:
-            prefixes = ("/".join(parts[:end]) for end in range(1, len(parts) + 1))
-            if any(fnmatch.fnmatch(prefix, pattern.strip("/")) for prefix in prefixes):
+            wanted = pattern.strip("/").split("/")
+            # Part by part: a star must not reach into directories below.
+            if len(parts) >= len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted)):
                 return True
-        elif any(fnmatch.fnmatch(part, pattern) for part in parts):
+        elif any(fnmatch.fnmatchcase(part, pattern) for part in parts):
             return True
     return False
 
@@ -46,13 +48,14 @@ def collect(parts: t.Sequence[t.Mapping[str, t.Any]]) -> dict[str, tuple[bytes, 
     """
     files: dict[str, tuple[bytes, int]] = {}
     for part in parts:
-        dest = str(part["dest"]).strip("/")
+        dest = _destination(part)
         if part.get("content") is not None:
             files[dest] = (str(part["content"]).encode(), 0o644)
             continue
         try:
             for number, source in enumerate(part.get("ordered") or [], start=1):
-                files[f"{dest}/{number:03d}-{os.path.basename(source)}"] = _read(str(source))
+                path = f"{dest}/{number:03d}-{os.path.basename(source)}".lstrip("/")
+                files[path] = _read(str(source))
             source = part.get("src")
             if source and os.path.isdir(str(source)):
                 _walk(str(source), dest, part.get("exclude") or [], files)
@@ -63,10 +66,26 @@ def collect(parts: t.Sequence[t.Mapping[str, t.Any]]) -> dict[str, tuple[bytes, 
     return files
 
 
+def _destination(part: t.Mapping[str, t.Any]) -> str:
+    """Return the path in the context; the context itself is the empty text."""
+    dest = posixpath.normpath(str(part["dest"]).strip("/"))
+    if dest.split("/")[0] == "..":
+        raise ContextError(f"{part['dest']}: leads out of the context")
+    if dest != ".":
+        return dest
+    if part.get("ordered") or (part.get("src") and os.path.isdir(str(part["src"]))):
+        return ""
+    raise ContextError(f"{part['dest']}: a file needs a name in the context")
+
+
+def _fail(error: OSError) -> t.NoReturn:
+    raise error
+
+
 def _walk(
     source: str, dest: str, patterns: t.Sequence[str], files: dict[str, tuple[bytes, int]]
 ) -> None:
-    for directory, subdirectories, names in os.walk(source):
+    for directory, subdirectories, names in os.walk(source, onerror=_fail):
         relative = os.path.relpath(directory, source)
         prefix = "" if relative == "." else f"{relative}/"
         subdirectories[:] = sorted(
