@@ -12,6 +12,7 @@ from vedfolnir_lab import paths
 from vedfolnir_lab.shell import LabError, logged, output, say, step, succeeds
 
 LOG = paths.STATE / "dockerd.log"
+SYSTEMD = Path("/run/systemd/system")
 PID = paths.STATE / "dockerd.pid"
 SECONDS_TO_START = 60
 
@@ -31,7 +32,7 @@ def ensure() -> None:
     if answers():
         return
     with step("Starting a Docker engine"):
-        if Path("/run/systemd/system").is_dir():
+        if SYSTEMD.is_dir():
             logged("engine", ["systemctl", "start", "docker"])
         else:
             _start_daemon()
@@ -57,7 +58,7 @@ def stop() -> None:
 
 def _start_daemon() -> None:
     paths.STATE.mkdir(parents=True, exist_ok=True)
-    # After a crash the number in it may belong to another program, and dockerd would refuse to start.
+    # After a crash its number may belong to another program by now; dockerd would not start then.
     if not succeeds(["pgrep", "--exact", "dockerd"]):
         Path("/var/run/docker.pid").unlink(missing_ok=True)
     with LOG.open("ab") as log:

@@ -122,7 +122,10 @@ def remove_all() -> None:
 
 def _inventory_hosts() -> dict[str, dict[str, object]]:
     """Return all hosts that the lab and its scenarios define, with their variables."""
-    files = [LAB_INVENTORY / "hosts.yml", *sorted(paths.ROOT.glob("molecule/*/hosts.yml"))]
+    files = [
+        LAB_INVENTORY / "hosts.yml",
+        *sorted(paths.ROOT.glob("molecule/*/inventory/hosts.yml")),
+    ]
     hosts: dict[str, dict[str, object]] = {}
     for file in files:
         hosts |= yaml.safe_load(file.read_text(encoding="utf-8"))["vedfolnir"]["hosts"]

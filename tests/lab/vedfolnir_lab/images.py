@@ -20,6 +20,7 @@ from vedfolnir_lab.shell import LabError, environment, logged, output, say, step
 RECIPES = paths.SOURCES / "images"
 PREFIX = "localhost/vedfolnir-lab"
 """A registry part that no engine asks the internet for."""
+BUILDS = paths.STATE / "build"
 LABEL = "vedfolnir.lab=1"
 WORKERS = 2
 HOST_ARCHIVES = "/var/lib/vedfolnir-images"
@@ -105,6 +106,7 @@ def ensure(names: Iterable[str] | None = None) -> None:
         say("Images: nothing to build")
         return
     say(f"Images to build: {', '.join(missing)}")
+    shutil.rmtree(BUILDS, ignore_errors=True)  # of a run that was killed
     waiting = dict(missing)
     with ThreadPoolExecutor(WORKERS) as pool:
         running: dict[Future[None], str] = {}
@@ -140,12 +142,13 @@ def _build(image: Image) -> None:
 
 
 def _bootstrap(image: Image) -> None:
-    builds = paths.STATE / "build"
-    builds.mkdir(parents=True, exist_ok=True)
-    root = Path(tempfile.mkdtemp(prefix=f"{image.debootstrap}-", dir=builds))
+    BUILDS.mkdir(parents=True, exist_ok=True)
+    root = Path(tempfile.mkdtemp(prefix=f"{image.debootstrap}-", dir=BUILDS))
     try:
         root.chmod(0o755)
-        logged(image.name, ["debootstrap", "--variant=minbase", image.debootstrap, str(root)])
+        # In a mount namespace of its own: what debootstrap mounts is gone with it, however it ends.
+        bootstrap = ["debootstrap", "--variant=minbase", image.debootstrap, str(root)]
+        logged(image.name, ["unshare", "--mount", *bootstrap])
         logged(f"{image.name}-lean", [str(RECIPES / "lean.sh"), str(root)])
         tar = subprocess.Popen(
             ["tar", "-C", str(root), "--numeric-owner", "-c", "."], stdout=subprocess.PIPE
