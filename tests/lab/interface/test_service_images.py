@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from vedfolnir_lab import images
+from vedfolnir_lab import hosts, images
 
 HARDENED = ["--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
 PASSWORD = 'it\'s a \\ "hard" one; $(id)'
@@ -44,9 +44,7 @@ def run() -> Iterator[Run]:
 
     def start(image: str, *options: str, command: tuple[str, ...] = ()) -> str:
         reference = images.catalogue()[image].reference
-        container = docker(
-            "run", "--detach", "--label", images.LABEL, *options, reference, *command
-        )
+        container = docker("run", "--detach", "--label", hosts.OWNER, *options, reference, *command)
         started.append(container)
         return container
 

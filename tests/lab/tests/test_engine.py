@@ -60,11 +60,12 @@ def test_an_engine_is_started_and_exactly_that_one_is_stopped(machine: Path) -> 
 
 def test_an_engine_that_cannot_start_is_reported_with_its_log(machine: Path) -> None:
     write(machine / "bin" / "dockerd", DOCKERD.format(log="no overlay here", body="exit 1"))
-    with pytest.raises(LabError, match="(?s)No Docker engine could be started.*no overlay here"):
+    with pytest.raises(LabError, match=r"(?s)No Docker engine could be started.*no overlay here"):
         engine.ensure()
 
 
-def test_a_process_that_is_no_dockerd_is_left_alone(machine: Path) -> None:
+@pytest.mark.usefixtures("machine")
+def test_a_process_that_is_no_dockerd_is_left_alone() -> None:
     paths.write(engine.PID, f"{os.getpid()}\n")
     engine.stop()
     assert subprocess.run(["kill", "-0", str(os.getpid())], check=False).returncode == 0

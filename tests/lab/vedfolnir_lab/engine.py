@@ -48,7 +48,7 @@ def stop() -> None:
     with step(f"Stopping the engine (process {pid})"):
         os.kill(pid, signal.SIGTERM)
         for _ in range(SECONDS_TO_START * 5):
-            if not Path(f"/proc/{pid}").exists():
+            if _own_pid() is None:
                 break
             time.sleep(0.2)
         else:
@@ -70,12 +70,14 @@ def _start_daemon() -> None:
 
 
 def _own_pid() -> int | None:
+    """Return the number of the engine that the lab started, while it lives."""
     try:
         pid = int(PID.read_text(encoding="utf-8"))
-        name = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
+        # "number (name) state …": a process that has ended may still wait there for its parent.
+        name, state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").split()[1:3]
     except (OSError, ValueError):
         return None
-    return pid if name == "dockerd" else None
+    return pid if name == "(dockerd)" and state != "Z" else None
 
 
 def _wait() -> None:

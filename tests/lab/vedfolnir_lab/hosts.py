@@ -11,12 +11,13 @@ from typing import NoReturn
 import yaml
 
 from vedfolnir_lab import engine, images, paths
-from vedfolnir_lab.shell import LabError, output, step, succeeds, visible
+from vedfolnir_lab.shell import LabError, output, say, step, succeeds, visible
 
 PLAYBOOKS = paths.ROOT / "molecule" / "shared"
 LAB_INVENTORY = paths.ROOT / "inventories" / "lab"
 MAIN = "vedfolnir-lab"
-LABEL_FILTER = ["--filter", f"label={images.LABEL}"]
+OWNER = f"vedfolnir.lab.state={paths.STATE}"
+"""Label of the containers that this checkout made; a label of an image would be inherited."""
 
 
 def prepare(extra_images: Sequence[str] = ()) -> None:
@@ -103,20 +104,19 @@ def ssh(command: Sequence[str]) -> NoReturn:
 
 
 def remove_all() -> None:
-    """Remove every container, volume and network of the lab."""
+    """Remove every container, volume and network that this checkout made."""
     with step("Removing hosts, volumes and networks"):
-        containers = output(["docker", "ps", "--all", "--quiet", *LABEL_FILTER]).split()
-        names = output(["docker", "ps", "--all", "--format", "{{.Names}}", *LABEL_FILTER]).split()
-        if containers:
+        listing = ["docker", "ps", "--all", "--filter", f"label={OWNER}", "--format", "{{.Names}}"]
+        if containers := output(listing).split():
             output(["docker", "rm", "--force", "--volumes", *containers])
         volumes = set(output(["docker", "volume", "ls", "--quiet"]).split())
-        engines = {f"{name}-docker" for name in names} | {
-            f"{name}-docker" for name in _inventory_hosts()
-        }
-        if found := sorted(engines & volumes):
+        if found := sorted(volumes & {f"{name}-docker" for name in containers}):
             output(["docker", "volume", "rm", *found])
-        for network in output(["docker", "network", "ls", "--quiet", *LABEL_FILTER]).split():
-            output(["docker", "network", "rm", network])
+        for network in output(
+            ["docker", "network", "ls", "--quiet", "--filter", f"label={images.LABEL}"]
+        ).split():
+            if not succeeds(["docker", "network", "rm", network]):
+                say(f"Network {network} is in use by containers that are not this lab's: kept")
         shutil.rmtree(paths.SSH, ignore_errors=True)
 
 
