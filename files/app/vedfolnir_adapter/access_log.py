@@ -30,11 +30,8 @@ def access_fields(
 
 
 def install() -> None:
-    """Replace `Logger.access`; nothing happens outside gunicorn."""
-    try:
-        from gunicorn.glogging import Logger
-    except ImportError:
-        return
+    """Replace `Logger.access` in a process below gunicorn."""
+    from gunicorn.glogging import Logger
 
     def access(
         self: t.Any, resp: t.Any, _req: t.Any, environ: t.Mapping[str, t.Any], request_time: t.Any

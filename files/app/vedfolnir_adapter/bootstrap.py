@@ -22,6 +22,6 @@ def prepare(service: str, *, descriptor: int = 1) -> settings.Settings:
         sys.exit(settings.EXIT_SETTINGS)
     redact.learn(found.secret_values)
     found.export(os.environ)
-    redis_acl.install(found.redis_user)
+    redis_acl.install(found.redis_user, found.secrets["redis_password"])
     missing_modules.install()
     return found

@@ -9,7 +9,7 @@ import os
 import socket
 import sys
 
-TIMEOUT = 4.0
+TIMEOUT = 8.0
 USAGE = "usage: healthcheck web|worker"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-DEFAULT_DIRECTORY = "/tmp/vedfolnir-heartbeat"
+DEFAULT_DIRECTORY = "/tmp/vedfolnir-heartbeat"  # noqa: S108 - private to the container
 MAX_AGE = 120.0
 
 #: The processes whose signs a worker container must show, by worker mode.

@@ -13,6 +13,7 @@ import io
 import json
 import logging
 import os
+import posix
 import re
 import socket
 import sys
@@ -61,7 +62,8 @@ class LogWriter:
         data = line.encode()
         try:
             while data:
-                data = data[os.write(self.descriptor, data) :]
+                # Not os.write: eventlet's would switch to its hub in the middle of a log call.
+                data = data[posix.write(self.descriptor, data) :]
         except OSError:
             return
 

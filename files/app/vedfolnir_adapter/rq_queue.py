@@ -6,6 +6,7 @@ works, so putting a row on a queue twice is harmless and a lost Redis loses noth
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -60,10 +61,8 @@ class Dispatcher:
         self._sent: dict[str, float] = {}
 
     def _enqueue(self, task: tasks.QueuedTask) -> None:
-        try:
+        with contextlib.suppress(NoSuchJobError):
             Job.fetch(task.id, connection=self.client).delete()
-        except NoSuchJobError:
-            pass
         self.queues[task.priority].enqueue_call(
             JOB,
             args=(task.id,),

@@ -99,7 +99,6 @@ def run(settings: Settings) -> int:
     client = rq_queue.connection(settings)
     _wait_for_redis(client, stop)
     # Imported once here, so that each job's process starts with it.
-    import main
 
     logs.finish_setup()
     if stop.is_set():

@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 
-DEFAULTS = ("--workers", "1", "--bind", "0.0.0.0:5000")
+DEFAULTS = ("--workers", "1")
+ADDRESS = "0.0.0.0:5000"  # noqa: S104 - inside a container; nothing is published
 CONFIG = "/app/gunicorn.conf.py"
 
 
 def arguments(extra: list[str], environ: dict[str, str]) -> list[str]:
-    """Return gunicorn's command line; later arguments win."""
+    """Return gunicorn's command line; later arguments win, except that binds add up."""
     config = environ.get("VEDFOLNIR_GUNICORN_CONFIG", CONFIG)
     if environ.get("VEDFOLNIR_RELOAD", "").lower() == "true":
         config = "python:vedfolnir_adapter.gunicorn_dev"
-    return ["gunicorn", "--config", config, *DEFAULTS, *extra, "vedfolnir_adapter.wsgi:app"]
+    bind = [] if "--bind" in extra else ["--bind", ADDRESS]
+    return ["gunicorn", "--config", config, *DEFAULTS, *bind, *extra, "vedfolnir_adapter.wsgi:app"]
 
 
 def main() -> None:
     """Patch, install the logs and become gunicorn."""
+    # Every start would print it, before the logs are in place; gunicorn 23 needs eventlet.
+    warnings.filterwarnings("ignore", message=r"\s*Eventlet is deprecated")
     import eventlet
 
     eventlet.monkey_patch()

@@ -19,8 +19,6 @@ from vedfolnir_adapter.settings import Settings
 
 log = logging.getLogger(__name__)
 
-TABLE: t.Final = "caption_generation_tasks"
-DEFAULT_RETRIES: t.Final = 3
 MAX_ERROR: t.Final = 500
 PRIORITIES: t.Final = ("urgent", "high", "normal", "low")
 
@@ -40,7 +38,7 @@ def task_lock(settings: Settings, task_id: str) -> database.NamedLock:
 def claim(settings: Settings, task_id: str) -> bool:
     """Turn the row from QUEUED to RUNNING; false when it is not waiting any more."""
     sql = (
-        f"UPDATE {TABLE} SET status = 'RUNNING', started_at = UTC_TIMESTAMP()"
+        "UPDATE caption_generation_tasks SET status = 'RUNNING', started_at = UTC_TIMESTAMP()"
         " WHERE id = %s AND status = 'QUEUED'"
     )
     return database.execute(settings, sql, (task_id,)) == 1
@@ -49,7 +47,7 @@ def claim(settings: Settings, task_id: str) -> bool:
 def give_back(settings: Settings, task_id: str) -> bool:
     """Turn the row of an orderly stop from RUNNING to QUEUED."""
     sql = (
-        f"UPDATE {TABLE} SET status = 'QUEUED', started_at = NULL"
+        "UPDATE caption_generation_tasks SET status = 'QUEUED', started_at = NULL"
         " WHERE id = %s AND status = 'RUNNING'"
     )
     return database.execute(settings, sql, (task_id,)) == 1
@@ -57,7 +55,10 @@ def give_back(settings: Settings, task_id: str) -> bool:
 
 def owner(settings: Settings, task_id: str) -> str:
     """Return the name of the user whose task it is."""
-    sql = f"SELECT u.username FROM users u JOIN {TABLE} t ON t.user_id = u.id WHERE t.id = %s"
+    sql = (
+        "SELECT u.username FROM users u JOIN caption_generation_tasks t ON t.user_id = u.id"
+        " WHERE t.id = %s"
+    )
     return str(database.query(settings, sql, (task_id,))[0][0])
 
 
@@ -65,7 +66,7 @@ def finish(settings: Settings, task_id: str, error: str | None = None) -> None:
     """Turn the row from RUNNING to COMPLETED, or to FAILED when there is an error."""
     status, step = ("FAILED", "Failed") if error else ("COMPLETED", "Completed")
     sql = (
-        f"UPDATE {TABLE} SET status = %s, current_step = %s, error_message = %s,"
+        "UPDATE caption_generation_tasks SET status = %s, current_step = %s, error_message = %s,"
         " progress_percent = IF(%s, progress_percent, 100), completed_at = UTC_TIMESTAMP()"
         " WHERE id = %s AND status = 'RUNNING'"
     )
@@ -76,7 +77,8 @@ def finish(settings: Settings, task_id: str, error: str | None = None) -> None:
 def waiting(settings: Settings, limit: int = 500) -> list[QueuedTask]:
     """Return the QUEUED rows, oldest first."""
     sql = (
-        f"SELECT id, priority FROM {TABLE} WHERE status = 'QUEUED' ORDER BY created_at, id LIMIT %s"
+        "SELECT id, priority FROM caption_generation_tasks WHERE status = 'QUEUED'"
+        " ORDER BY created_at, id LIMIT %s"
     )
     return [
         QueuedTask(row[0], row[1] if row[1] in PRIORITIES else "normal")
@@ -86,13 +88,13 @@ def waiting(settings: Settings, limit: int = 500) -> list[QueuedTask]:
 
 def _requeue(settings: Settings, task_id: str) -> None:
     retry = (
-        f"UPDATE {TABLE} SET status = 'QUEUED', started_at = NULL,"
+        "UPDATE caption_generation_tasks SET status = 'QUEUED', started_at = NULL,"
         " retry_count = COALESCE(retry_count, 0) + 1"
         " WHERE id = %s AND status = 'RUNNING'"
-        f" AND COALESCE(retry_count, 0) < COALESCE(max_retries, {DEFAULT_RETRIES})"
+        " AND COALESCE(retry_count, 0) < COALESCE(max_retries, 3)"
     )
     fail = (
-        f"UPDATE {TABLE} SET status = 'FAILED', completed_at = UTC_TIMESTAMP(),"
+        "UPDATE caption_generation_tasks SET status = 'FAILED', completed_at = UTC_TIMESTAMP(),"
         " error_message = 'The worker ended unexpectedly each time it processed this task'"
         " WHERE id = %s AND status = 'RUNNING'"
     )
@@ -120,8 +122,8 @@ class Recovery:
         moment = time.monotonic() if now is None else now
         prefix = f"{self.settings.mysql_database}.task."
         sql = (
-            f"SELECT id FROM {TABLE} WHERE status = 'RUNNING'"
-            f" AND IS_FREE_LOCK(LEFT(CONCAT(%s, id), {database.MAX_LOCK_NAME})) = 1"
+            "SELECT id FROM caption_generation_tasks WHERE status = 'RUNNING'"
+            " AND IS_FREE_LOCK(LEFT(CONCAT(%s, id), 64)) = 1"
         )
         free = {row[0] for row in database.query(self.settings, sql, (prefix,))}
         self._free_since = {i: self._free_since.get(i, moment) for i in free}

@@ -1,4 +1,5 @@
 """WSGI entry point: `gunicorn ... vedfolnir_adapter.wsgi:app`."""
+# ruff: noqa: E402 - the order of these imports is the point of this module
 
 from __future__ import annotations
 
@@ -7,11 +8,20 @@ import eventlet
 # Before anything that opens a socket or makes a lock; the application does it too late.
 eventlet.monkey_patch()
 
-from vedfolnir_adapter import access_log, bootstrap, flask_patch, integrated, logs, socketio_patch
+from vedfolnir_adapter import (
+    access_log,
+    bootstrap,
+    flask_patch,
+    gunicorn_master,
+    integrated,
+    logs,
+    socketio_patch,
+)
 from vedfolnir_adapter.metrics import RequestMetrics
 
 _settings = bootstrap.prepare("app")
 access_log.install()
+gunicorn_master.install()
 socketio_patch.install(_settings)
 
 import web_app
