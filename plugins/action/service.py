@@ -14,14 +14,20 @@ import yaml
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import lookup_loader
+from ansible.release import __version__ as ansible_version
 from ansible_collections.vedfolnir.stack.plugins.plugin_utils import services as svc
+from packaging.version import Version
 
 _HEADER = (
     "# Ansible managed: change the inventory and run site.yml; "
     "an edit here is lost on the next run.\n"
 )
 _ATTRIBUTES = ("owner", "group", "mode", "validate")
-_FILE_KEYS = frozenset(_ATTRIBUTES) | {"content", "data", "path", "reload", "services", "template"}
+_SOURCES = frozenset({"content", "data", "template"})
+_FILE_KEYS = frozenset(_ATTRIBUTES) | _SOURCES | {"path", "reload", "services"}
+
+# Before 2.19 the template lookup turns a text that looks like JSON into data, unless told not to.
+_VERBATIM = {"convert_data": False} if Version(ansible_version) < Version("2.19.0.dev0") else {}
 
 
 class ActionModule(ActionBase):
@@ -91,6 +97,10 @@ class ActionModule(ActionBase):
                 problem = ", ".join(unknown) or "(no path)"
                 raise AnsibleActionFail(f"file {item.get('path', item)}: unknown key {problem}")
             entry = {key: value for key, value in item.items() if value is not None}
+            if len(_SOURCES & set(entry)) != 1:
+                raise AnsibleActionFail(
+                    f"file {item['path']}: needs one of content, data, template"
+                )
             if "template" in entry:
                 entry["content"] = self._template(entry["template"], task_vars)
             elif "data" in entry:
@@ -111,7 +121,7 @@ class ActionModule(ActionBase):
         lookup = lookup_loader.get(
             "ansible.builtin.template", loader=self._loader, templar=self._templar
         )
-        return str(lookup.run([path], variables=task_vars)[0])
+        return str(lookup.run([path], variables=task_vars, **_VERBATIM)[0])
 
 
 def _plain(value: t.Any) -> t.Any:
@@ -128,12 +138,16 @@ def _plain(value: t.Any) -> t.Any:
     return str(value)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes every value where it is used: a person reads the file, and anchors hide a change."""
+
+    def ignore_aliases(self, _data: t.Any) -> bool:
+        """Tell that nothing is an alias."""
+        return True
+
+
 def _yaml(data: t.Any) -> str:
-    return str(
-        yaml.safe_dump(
-            data, default_flow_style=False, sort_keys=True, width=120, allow_unicode=True
-        )
-    )
+    return yaml.dump(data, Dumper=_Dumper, default_flow_style=False, width=120, allow_unicode=True)
 
 
 def _digests(
@@ -156,6 +170,15 @@ def _digests(
     return digests
 
 
+def _loaded(text: str) -> dict[str, t.Any]:
+    """Return the fragment in a text; one that somebody broke has no services."""
+    try:
+        loaded = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return {}
+    return loaded if isinstance(loaded, dict) else {}
+
+
 def _plan(
     path: str,
     compose: dict[str, t.Any],
@@ -166,12 +189,8 @@ def _plan(
     changed = set(result.get("changed_files") or [])
     old: dict[str, t.Any] = compose
     if path in changed:
-        before = next(
-            (item["before"] for item in result.get("diff") or [] if item["before_header"] == path),
-            "",
-        )
-        loaded = yaml.safe_load(before) if before else None
-        old = loaded if isinstance(loaded, dict) else {}
+        diffs = result.get("diff") or []
+        old = _loaded(next((item["before"] for item in diffs if item["before_header"] == path), ""))
     before_services, after_services = old.get("services") or {}, compose["services"]
     plan: dict[str, str] = {
         name: "remove" for name in before_services if name not in after_services

@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+from ansible_collections.vedfolnir.stack.plugins.plugin_utils import services as svc
+from ansible_collections.vedfolnir.stack.plugins.plugin_utils.services import ServiceError
+
+SETTINGS: dict[str, t.Any] = {
+    "restart": "on-failure",
+    "secrets_root": "/run/vedfolnir/secrets",
+    "logging": {"driver": "journald"},
+}
+NO_PATH = {"create_host_path": False}
+
+
+def service(**options: t.Any) -> dict[str, t.Any]:
+    return {
+        "image": "redis:8",
+        "user": "999:999",
+        "healthcheck": {"test": ["CMD", "true"]},
+        "limits": {"memory": "256m", "cpus": 0.5, "pids": "50"},
+        **options,
+    }
+
+
+def compose(**services: dict[str, t.Any]) -> dict[str, t.Any]:
+    built = svc.fragment(services, digests=dict.fromkeys(services, "d"), settings=SETTINGS)
+    result: dict[str, t.Any] = built["services"]
+    return result
+
+
+def test_a_service_is_hardened_without_asking_for_it() -> None:
+    assert compose(redis=service(networks=["internal"], secrets="redis")) == {
+        "redis": {
+            "image": "redis:8",
+            "user": "999:999",
+            "healthcheck": {"test": ["CMD", "true"]},
+            "cap_drop": ["ALL"],
+            "read_only": True,
+            "security_opt": ["no-new-privileges:true"],
+            "networks": {"internal": {}},
+            "volumes": [
+                {
+                    "type": "bind",
+                    "source": "/run/vedfolnir/secrets/redis",
+                    "target": "/run/secrets",
+                    "read_only": True,
+                    "bind": NO_PATH,
+                }
+            ],
+            "deploy": {"resources": {"limits": {"cpus": "0.5", "memory": "256m", "pids": 50}}},
+            "labels": {"org.vedfolnir.digest": "d"},
+            "logging": {"driver": "journald"},
+            "restart": "on-failure",
+        }
+    }
+
+
+KNOWN = ", ".join(sorted(svc.KNOWN))
+ROOT = "runs as root; name a numeric user or waive 'user' with a reason"
+HEALTH = "has no health check; add one or waive 'healthcheck' with a reason"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"volume": [], "image2": 1}, f"unknown key image2, volume; known are {KNOWN}"),
+        ({"image": ""}, "has no image"),
+        ({"user": ""}, ROOT),
+        ({"user": None}, ROOT),
+        ({"user": 0}, ROOT),
+        ({"user": "0:999"}, ROOT),
+        ({"user": "root"}, ROOT),
+        ({"healthcheck": {}}, HEALTH),
+        ({"limits": {}}, "has no limit for memory, cpus, pids"),
+        ({"limits": {"memory": "1g", "cpus": 1, "pids": 0}}, "has no limit for pids"),
+        ({"cap_add": ["CHOWN"]}, "cap_add needs a reason in waive.cap_add"),
+        ({"ports": ["443:443"]}, "a published port needs a reason in waive.ports"),
+        ({"waive": {"read_only": " "}}, "waives 'read_only' without a reason"),
+        ({"waive": {"read_only": None}}, "waives 'read_only' without a reason"),
+    ],
+)
+def test_what_is_not_deployable_is_named(options: dict[str, t.Any], message: str) -> None:
+    with pytest.raises(ServiceError) as error:
+        compose(good=service(), redis=service(**options))
+    assert str(error.value) == f"service redis: {message}"
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"waive": {"user": "drops it itself"}, "user": None}, {"user": None}),
+        ({"waive": {"read_only": "writes"}}, {"read_only": None}),
+        ({"waive": {"cap_drop": "all"}}, {"cap_drop": None}),
+        ({"waive": {"cap_add": "why"}, "cap_add": ["CHOWN"]}, {"cap_add": ["CHOWN"]}),
+        ({"waive": {"ports": "why"}, "ports": ["443:443"]}, {"ports": ["443:443"]}),
+        ({"waive": {"healthcheck": "why"}, "healthcheck": None}, {"healthcheck": None}),
+        ({"environment": {}, "tmpfs": [], "init": False}, {"environment": None, "init": False}),
+        ({"user": 1990}, {"user": "1990"}),
+        ({}, {"network_mode": "none", "networks": None, "volumes": None, "depends_on": None}),
+    ],
+)
+def test_options_of_a_service(options: dict[str, t.Any], expected: dict[str, t.Any]) -> None:
+    built = compose(redis=service(**options))["redis"]
+    assert {key: built.get(key) for key in expected} == expected
+
+
+def test_a_job_waits_to_be_called() -> None:
+    built = compose(users=service(job=True, healthcheck=None))["users"]
+    assert (built["profiles"], built["restart"]) == (["jobs"], "no")
+
+
+def test_replicas_are_services_of_one_name() -> None:
+    volume = {"source": "/srv/{service}/x", "target": "/x"}
+    built = compose(
+        app=service(replicas=2, networks=["edge"], volumes=[volume]),
+        nginx=service(depends_on={"app": "healthy", "mysql": "started"}),
+    )
+    assert list(built) == ["app-1", "app-2", "nginx"]
+    assert built["app-2"]["networks"] == {"edge": {"aliases": ["app"]}}
+    assert built["app-2"]["volumes"] == [
+        {"type": "bind", "source": "/srv/app-2/x", "target": "/x", "bind": NO_PATH}
+    ]
+    assert built["nginx"]["depends_on"] == {
+        "app-1": {"condition": "service_healthy"},
+        "app-2": {"condition": "service_healthy"},
+        "mysql": {"condition": "service_started"},
+    }
+    first, second = (str(built[name]).replace(name, "") for name in ("app-1", "app-2"))
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("replicas", "names"), [(None, ["app"]), (1, ["app-1"]), ("3", ["app-1", "app-2", "app-3"])]
+)
+def test_names_of_replicas(replicas: t.Any, names: list[str]) -> None:
+    assert svc.replica_names("app", {"replicas": replicas}) == names
+
+
+@pytest.mark.parametrize(
+    ("options", "reservations"),
+    [
+        ({"reservations": {"memory": "1g", "cpus": 2}}, {"memory": "1g", "cpus": "2"}),
+        (
+            {"gpus": "all"},
+            {"devices": [{"driver": "nvidia", "capabilities": ["gpu"], "count": "all"}]},
+        ),
+        (
+            {"gpus": "2"},
+            {"devices": [{"driver": "nvidia", "capabilities": ["gpu"], "count": 2}]},
+        ),
+    ],
+)
+def test_reservations(options: dict[str, t.Any], reservations: dict[str, t.Any]) -> None:
+    built = compose(ollama=service(**options))["ollama"]
+    assert built["deploy"]["resources"]["reservations"] == reservations
+
+
+def test_the_dictionaries_of_a_role_are_not_changed() -> None:
+    given = service(gpus="all", reservations={"memory": "1g"}, networks=["a"], replicas=2)
+    before = str(given)
+    compose(app=given)
+    assert str(given) == before
+
+
+@pytest.mark.parametrize(
+    ("parts", "same"),
+    [
+        ({"b": "2", "a": "1"}, True),
+        ({"a": "1", "b": "3"}, False),
+        ({"a": "1", "c": "2"}, False),
+        ({"a": "1"}, False),
+        ({"a": "12"}, False),
+        ({"a": "1", "b": "2", "c": ""}, False),
+    ],
+)
+def test_a_digest_changes_exactly_with_names_and_contents(
+    parts: dict[str, str], same: bool
+) -> None:
+    digest = svc.digest({"a": "1", "b": "2"})
+    assert len(digest) == 16
+    assert (svc.digest(parts) == digest) is same
+
+
+def test_directories_that_the_stack_owns_are_made_parents_first() -> None:
+    volumes = [
+        {"source": "/srv/{service}", "target": "/a", "owner": "5:6", "children": ["x", "x/y"]},
+        {"source": "/srv/shared", "target": "/b", "owner": 7, "mode": "0700"},
+        {"source": "/srv/given", "target": "/c"},
+    ]
+    found = svc.directories({"app": service(replicas=2, volumes=volumes)})
+    assert [(item["path"], item["owner"], item["group"], item["mode"]) for item in found] == [
+        ("/srv/app-1", "5", "6", "0750"),
+        ("/srv/app-1/x", "5", "6", "0750"),
+        ("/srv/app-1/x/y", "5", "6", "0750"),
+        ("/srv/app-2", "5", "6", "0750"),
+        ("/srv/app-2/x", "5", "6", "0750"),
+        ("/srv/app-2/x/y", "5", "6", "0750"),
+        ("/srv/shared", "7", "7", "0700"),
+    ]
+
+
+def job_digest(content: str = "d", **options: t.Any) -> str:
+    services = {"redis": service(), "users": service(job=True, **options)}
+    built = svc.fragment(services, digests={"users": content}, settings=SETTINGS)
+    [job] = svc.jobs(services, built)
+    assert job["name"] == "users"
+    return job["digest"]
+
+
+def test_a_job_is_due_when_its_definition_image_or_files_change() -> None:
+    digests = [
+        job_digest(),
+        job_digest("files"),
+        job_digest(image="redis:9"),
+        job_digest(command=["x"]),
+    ]
+    assert len(set(digests)) == 4
+    assert job_digest() == digests[0]
