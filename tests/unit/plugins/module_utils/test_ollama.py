@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import os
 import pathlib
 import socket
@@ -102,7 +103,14 @@ def test_a_proxy_of_the_environment_does_not_get_the_call(
 ) -> None:
     url = serve()
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
-    assert ollama.missing_models(url, ["a"]) == ["a"]
+    monkeypatch.delenv("no_proxy", raising=False)
+    # A second copy of the module, because the environment is read when it is imported.
+    spec = importlib.util.spec_from_file_location("second", ollama.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    second = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(second)
+    assert second.missing_models(url, ["a"]) == ["a"]
 
 
 def test_nobody_listens() -> None:
