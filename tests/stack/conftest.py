@@ -1,0 +1,31 @@
+"""Fixtures for the tests against the converged lab host."""
+from __future__ import annotations
+
+import pathlib
+import sys
+import typing as t
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+
+from lab import Lab  # noqa: E402 - the directory is put on the path above
+
+
+@pytest.fixture(scope="session")
+def lab() -> Lab:
+    """The lab host, deployed."""
+    result = Lab()
+    probe = result.ssh("test -f /srv/vedfolnir/compose.yml")
+    if probe.returncode != 0:
+        pytest.exit(f"the lab host does not answer or is not deployed ({probe.stderr.strip()}); run ./lab up", 3)
+    return result
+
+
+@pytest.fixture
+def healthy(lab: Lab) -> t.Iterator[Lab]:
+    """The lab host, with every service healthy before and after the test."""
+    assert lab.unhealthy() == []
+    yield lab
+    lab.compose("up --detach --wait --wait-timeout 300")
+    assert lab.unhealthy() == []

@@ -1,0 +1,167 @@
+"""What the tests know of the lab: its host, its address, and how to run a playbook against it.
+
+The host is the one that ``./lab up`` made (or the test run, with the same code); ``VEDFOLNIR_LAB_HOST`` names another.
+"""
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import typing as t
+
+import requests
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+STATE = ROOT / ".lab"
+INVENTORIES = [ROOT / "inventories" / "lab", STATE / "inventory"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a playbook did: exit status, output, and the recap of the one host."""
+
+    status: int
+    output: str
+
+    @property
+    def recap(self) -> dict[str, int]:
+        """The counts of the last recap line, by name (ok, changed, failed …)."""
+        lines = re.findall(r"^\S+\s*: (ok=.*)$", self.output, re.MULTILINE)
+        assert lines, f"the run ended without a recap:\n{self.output[-3000:]}"
+        return {name: int(count) for name, count in re.findall(r"(\w+)=(\d+)", lines[-1])}
+
+    def check(self) -> Run:
+        """Fail the test with the end of the output unless the run succeeded."""
+        assert self.status == 0, f"exit status {self.status}\n{self.output[-6000:]}"
+        return self
+
+
+@dataclasses.dataclass(frozen=True)
+class Lab:
+    """The lab host."""
+
+    name: str = os.environ.get("VEDFOLNIR_LAB_HOST", "vedfolnir-lab")
+
+    @functools.cached_property
+    def variables(self) -> dict[str, t.Any]:
+        """The host's variables as Ansible sees them."""
+        argv = [str(ROOT / ".venv/bin/ansible-inventory"), *_inventory_arguments(), "--host", self.name]
+        return t.cast("dict[str, t.Any]", json.loads(subprocess.check_output(argv, cwd=ROOT, text=True)))
+
+    def port(self, inner: int) -> int:
+        """Return the port of the machine's loopback that leads to a port of the lab host."""
+        for mapping in self.variables["lab_host_ports"]:
+            address, outer, target = str(mapping).split(":")
+            if int(target) == inner:
+                assert address == "127.0.0.1"
+                return int(outer)
+        raise KeyError(inner)
+
+    @property
+    def https(self) -> str:
+        """Base address of the site."""
+        return f"https://127.0.0.1:{self.port(443)}"
+
+    @functools.cached_property
+    def ca(self) -> str:
+        """Path of the site's own CA certificate."""
+        path = STATE / f"{self.name}-ca.pem"
+        path.write_text(self.run("cat /srv/vedfolnir/config/nginx/ca.pem"), encoding="utf-8")
+        return str(path)
+
+    def session(self) -> requests.Session:
+        """Return an HTTP client that trusts the site's CA and nothing else."""
+        session = requests.Session()
+        session.verify = self.ca
+        session.trust_env = False
+        return session
+
+    def ssh(self, command: str, timeout: float = 300, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a shell command as root on the lab host."""
+        argv = [
+            "ssh", "-F", "none", "-i", str(STATE / "ssh/id_ed25519"), "-p", str(self.port(22)), "-o", "BatchMode=yes",
+            "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR",
+            "-o", "ConnectTimeout=20", "root@127.0.0.1", command,
+        ]
+        return subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
+
+    def run(self, command: str, timeout: float = 300, stdin: str | None = None) -> str:
+        """Run a shell command on the lab host, fail the test if it fails, and return its output."""
+        result = self.ssh(command, timeout, stdin)
+        assert result.returncode == 0, f"{command}: exit {result.returncode}\n{result.stdout}\n{result.stderr}"
+        return result.stdout
+
+    def compose(self, arguments: str, timeout: float = 600) -> str:
+        """Run ``docker compose`` in the project's directory."""
+        return self.run(f"cd /srv/vedfolnir && docker compose {arguments}", timeout)
+
+    def exec(self, service: str, command: str) -> subprocess.CompletedProcess[str]:
+        """Run a shell command inside a service's container."""
+        return self.ssh(f"cd /srv/vedfolnir && docker compose exec -T {service} sh -c {shlex.quote(command)}")
+
+    def inspect(self) -> dict[str, dict[str, t.Any]]:
+        """Return ``docker inspect`` of every running container of the project by service name."""
+        output = self.run("docker inspect $(docker ps -q --filter label=com.docker.compose.project=vedfolnir)")
+        return {item["Config"]["Labels"]["com.docker.compose.service"]: item for item in json.loads(output)}
+
+    def started(self) -> dict[str, str]:
+        """Return per service its container id and start time: unchanged exactly when nothing was restarted."""
+        return {name: f"{item['Id'][:12]} {item['State']['StartedAt']}" for name, item in self.inspect().items()}
+
+    def unhealthy(self) -> list[str]:
+        """Return the services that are not running and healthy."""
+        return sorted(
+            name for name, item in self.inspect().items()
+            if item["State"].get("Health", {}).get("Status") != "healthy"
+        )
+
+    def playbook(
+        self, playbook: str = "site.yml", *arguments: str, variables: dict[str, t.Any] | None = None,
+        timeout: float = 1500,
+    ) -> Run:
+        """Run a playbook against the lab host."""
+        argv = self.playbook_argv(playbook, *arguments, variables=variables)
+        result = subprocess.run(
+            argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True,
+            timeout=timeout, check=False, env=ansible_environment(),
+        )
+        return Run(result.returncode, result.stdout)
+
+    def playbook_argv(
+        self, playbook: str, *arguments: str, variables: dict[str, t.Any] | None = None,
+    ) -> list[str]:
+        """Return the command line of a playbook run."""
+        argv = [str(ROOT / ".venv/bin/ansible-playbook"), *_inventory_arguments(), playbook, "--limit", self.name]
+        if variables:
+            argv += ["--extra-vars", json.dumps(variables)]
+        return [*argv, *arguments]
+
+    def secrets(self) -> dict[str, str]:
+        """Return every secret value on the host by name; certificates give their private keys."""
+        store = json.loads(self.run("cat /etc/vedfolnir/secrets/store.json"))
+        return {
+            name: value["private_key"] if isinstance(value, dict) else value
+            for name, value in store.items() if value
+        }
+
+
+def ansible_environment() -> dict[str, str]:
+    """Return an environment for Ansible without colours and without this machine's own settings."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    environment.update(ANSIBLE_NOCOLOR="1", ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"), PYTHONUNBUFFERED="1")
+    return environment
+
+
+def _inventory_arguments() -> list[str]:
+    return [argument for path in INVENTORIES for argument in ("-i", str(path))]
+
+
+def load_yaml(path: pathlib.Path) -> t.Any:
+    """Return the content of a YAML file of the tests."""
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
