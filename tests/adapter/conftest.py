@@ -109,8 +109,12 @@ class Stack:
         """Run a module of the adapter to its end."""
         return subprocess.run(
             [self.python, "-m", *arguments],
-            env=self.environment(**extra), cwd=self.app, text=True, capture_output=True, timeout=120,
-        )  # fmt: skip
+            env=self.environment(**extra),
+            cwd=self.app,
+            text=True,
+            capture_output=True,
+            timeout=120,
+        )
 
     def start(self, *arguments: str, **extra: str) -> servers.Process:
         """Start a module of the adapter."""

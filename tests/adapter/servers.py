@@ -1,4 +1,4 @@
-"""Real servers for the tests of the adapter, each on a free loopback port in a temporary directory."""
+"""Real servers for the tests, each on a free loopback port in a temporary directory."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Process:
 
 def make_certificates(directory: Path) -> None:
     """Write ca.pem, server.pem and server.key for 127.0.0.1."""
-    now = dt.datetime.now(dt.timezone.utc)
+    now = dt.datetime.now(dt.UTC)
     ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test CA")])
 

@@ -20,6 +20,9 @@ def prepare(service: str, *, descriptor: int = 1) -> settings.Settings:
     except settings.SettingsError as exc:
         log.critical("%s", exc)
         sys.exit(settings.EXIT_SETTINGS)
+    if service != "app":
+        # The web process waits until the application has added its own handlers.
+        logs.finish_setup()
     redact.learn(found.secret_values)
     found.export(os.environ)
     redis_acl.install(found.redis_user, found.secrets["redis_password"])

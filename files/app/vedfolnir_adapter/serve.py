@@ -11,7 +11,8 @@ import sys
 import warnings
 
 DEFAULTS = ("--workers", "1")
-ADDRESS = "0.0.0.0:5000"  # noqa: S104 - inside a container; nothing is published
+# Inside a container; Compose publishes nothing of it.
+ADDRESS = "0.0.0.0:5000"
 CONFIG = "/app/gunicorn.conf.py"
 
 
