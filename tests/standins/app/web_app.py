@@ -84,8 +84,9 @@ for _blueprint in (
 
 import eventlet  # noqa: E402
 
-# Late, after nearly everything was imported, and in the gunicorn master: as upstream has it.
-eventlet.monkey_patch()
+# Late, after nearly everything was imported, and in the gunicorn master: as upstream has it. With
+# "os" patched the master would die of its first signal, which the real one was seen to survive.
+eventlet.monkey_patch(os=False)
 
 # Fixed in the source: no setting changes which origins may connect.
 socketio = SocketIO(

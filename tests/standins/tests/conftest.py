@@ -91,8 +91,8 @@ def running(make_site: t.Callable[[], Site], ollama: Ollama) -> t.Iterator[Site]
     """Run the application with an administrator ``root`` and a user ``anna``."""
     site = make_site()
     site.env["OLLAMA_URL"] = ollama.url
+    program = site.serve()
     site.create_user("root", "ADMIN")
     site.create_user("anna")
-    program = site.serve()
     yield site
     program.stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import os
 import subprocess
 import typing as t
@@ -11,7 +12,7 @@ from pathlib import Path
 import requests
 from standin_services import (
     APP_SOURCE,
-    PASSWORD,
+    REDIS_PASSWORD,
     Database,
     Program,
     RedisServer,
@@ -20,19 +21,19 @@ from standin_services import (
 )
 
 USER_PASSWORD = "Correct-Horse-7"
-_CREATE_USER = """
-import os, sys
-from app.core.database.core.database_manager import DatabaseManager
-from config import Config
-from models import User, UserRole
-name, role, verified = sys.argv[1:]
-with DatabaseManager(Config()).get_session() as session:
-    user = User(username=name, email=f"{name}@example.org", role=UserRole[role],
-                is_active=True, email_verified=verified == "yes")
-    user.set_password(os.environ["NEW_PASSWORD"])
-    session.add(user)
-    session.commit()
-"""
+_INSERT_USER = (
+    "INSERT INTO users (username, email, password_hash, role, is_active, email_verified, "
+    "account_locked, failed_login_attempts, created_at) "
+    "VALUES (%s, %s, %s, %s, 1, %s, 0, 0, UTC_TIMESTAMP())"
+)
+
+
+@functools.cache
+def _password_hash(python: Path) -> str:
+    code = f"from werkzeug.security import *; print(generate_password_hash({USER_PASSWORD!r}))"
+    return subprocess.run(
+        [str(python), "-c", code], capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 class Site:
@@ -47,7 +48,6 @@ class Site:
             None, f"CREATE DATABASE {name} CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci"
         )
         self.url = ""
-        self.user: int | None = None  # whom the web process runs as, when not as ourselves
         self.env = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(APP_SOURCE),
@@ -60,7 +60,7 @@ class Site:
             "PLATFORM_ENCRYPTION_KEY": base64.urlsafe_b64encode(os.urandom(32)).decode(),
             "DATABASE_URL": database.url(name),
             "REDIS_URL": cache.url,
-            "REDIS_PASSWORD": PASSWORD,
+            "REDIS_PASSWORD": REDIS_PASSWORD,
             "OLLAMA_URL": "http://127.0.0.1:9",
             "RETRY_BASE_DELAY": "0.1",
         }
@@ -110,7 +110,6 @@ class Site:
             log,
             env=self.environment(**env),
             cwd=self.directory,
-            user=self.user,
         )
 
     def serve(self, *arguments: str, **env: str | None) -> Program:
@@ -128,10 +127,10 @@ class Site:
         options.setdefault("allow_redirects", False)
         return requests.get(self.url + path, timeout=30, **options)
 
-    def create_user(self, name: str, role: str = "VIEWER", verified: str = "yes") -> None:
-        """Create an account as an operator would."""
-        result = self.command("-c", _CREATE_USER, name, role, verified, NEW_PASSWORD=USER_PASSWORD)
-        assert result.returncode == 0, result.stderr
+    def create_user(self, name: str, role: str = "VIEWER", *, verified: bool = True) -> None:
+        """Create an account; the tables must be there."""
+        hashed = _password_hash(self.python)
+        self.rows(_INSERT_USER, name, f"{name}@example.org", hashed, role, int(verified))
 
     def login(self, name: str, password: str = USER_PASSWORD) -> Visitor:
         """Log in and return the session, whether it worked or not."""

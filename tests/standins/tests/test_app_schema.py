@@ -44,7 +44,7 @@ def test_enumerations_are_stored_by_name_except_the_priority(running: Site) -> N
     )
     assert types["users.role"] == "enum('ADMIN','MODERATOR','REVIEWER','VIEWER')"
     assert types["caption_generation_tasks.priority"] == "enum('low','normal','high','urgent')"
-    assert len(types) == 16
+    assert len(types) == 18
 
 
 def test_creating_the_schema_again_changes_nothing(running: Site) -> None:

@@ -146,7 +146,7 @@ def test_five_failures_lock_the_account(running: Site) -> None:
 
 
 def test_an_unverified_account_cannot_log_in(running: Site) -> None:
-    running.create_user("fresh", verified="no")
+    running.create_user("fresh", verified=False)
     assert running.login("fresh").login_answer.status_code == 200
 
 
@@ -243,7 +243,9 @@ def test_connecting_gives_an_event(running: Site, transport: str, user: str | No
     session = running.login(user) if user else requests.Session()
     cookies = "; ".join(f"{name}={value}" for name, value in session.cookies.items())
     events: list[dict[str, object]] = []
-    client = socketio.Client()
+    # The origin that a websocket client states by itself would not be accepted.
+    options = {"origin": "http://localhost:5000"}
+    client = socketio.Client(websocket_extra_options=options)
     client.on("unified_connected", events.append)
     client.connect(running.url, headers={"Cookie": cookies}, transports=[transport])
     try:

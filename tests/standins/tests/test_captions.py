@@ -165,7 +165,7 @@ def test_busy_platforms_are_asked_again_and_dead_ones_fail_the_task(
     assert "503" in status["error_message"]
 
 
-def test_a_missing_model_counts_as_an_error_and_a_made_up_caption(
+def test_a_missing_model_gives_no_caption_and_a_completed_task(
     running: Site, start_task: t.Callable[..., tuple[Visitor, str]]
 ) -> None:
     visitor, task_id = start_task("modeless")
