@@ -50,7 +50,7 @@ def container() -> str:
 
 
 def ancestor_ports() -> set[int]:
-    """Return the port of the SSH connection this program came through; sudo hides it from us only."""
+    """Return the port of the SSH connection this program came through, sudo or not."""
     pid = os.getpid()
     while pid > 1:
         match = re.search(r"(?:^|\0)SSH_CONNECTION=\S+ \S+ \S+ (\d+)", read(f"/proc/{pid}/environ"))
@@ -72,10 +72,12 @@ def ssh_ports() -> list[int]:
 
 
 def packages(wanted: dict[str, str], suggested: list[str]) -> Record:
-    """Return what is installed and held of the packages in question, and what apt must be asked for."""
+    """Return which packages are installed, held or missing."""
     listing = output("dpkg-query", "-W", "-f", "${Package}\t${Version}\t${db:Status-Abbrev}\n")
     rows = [line.split("\t") for line in listing.splitlines()]
-    installed = {name: (version, status[0] == "h") for name, version, status in rows if status[1] == "i"}
+    installed = {
+        name: (version, status[0] == "h") for name, version, status in rows if status[1] == "i"
+    }
     missing = [
         f"{name}={version}" if version else name
         for name, version in wanted.items()
@@ -86,6 +88,7 @@ def packages(wanted: dict[str, str], suggested: list[str]) -> Record:
         "installed": sorted(set(installed) & (set(wanted) | set(suggested))),
         "held": sorted(name for name, (_version, held) in installed.items() if held),
         "versions": {name: installed[name][0] for name in wanted if name in installed},
+        "interrupted": bool(glob.glob("/var/lib/dpkg/updates/*")),
         "index_present": bool(glob.glob("/var/lib/apt/lists/*_Packages*")),
     }
 
@@ -95,7 +98,8 @@ def sysctl(wanted: dict[str, t.Any], inside: str) -> Record:
     skipped, differing = [], []
     for key, value in sorted(wanted.items()):
         path = "/proc/sys/" + key.replace(".", "/")
-        if not os.path.exists(path) or (inside and not NAMESPACED.match(key)) or not os.access(path, os.W_OK):
+        foreign = inside and not NAMESPACED.match(key)
+        if foreign or not os.access(path, os.W_OK):
             skipped.append(key)
         elif read(path).split() != str(value).split():
             differing.append(key)
@@ -150,17 +154,18 @@ def account(name: str, group: str) -> Record:
 
 def firewall_digest() -> str:
     """Return the digest that the loaded table carries in its comment."""
-    match = re.search(r'comment "rules ([0-9a-f]+)"', output("nft", "list", "table", "inet", "vedfolnir"))
+    table = output("nft", "list", "table", "inet", "vedfolnir")
+    match = re.search(r'comment "rules ([0-9a-f]+)"', table)
     return match[1] if match else ""
 
 
-def daemon_settings() -> Record | None:
-    """Return the present daemon.json; nothing readable counts as nothing."""
+def settings(path: str) -> Record | None:
+    """Return a JSON file's object; a missing file is an empty one, an unreadable one is None."""
     try:
-        settings = json.loads(read("/etc/docker/daemon.json") or "{}")
+        value = json.loads(read(path) or "{}")
     except ValueError:
         return None
-    return settings if isinstance(settings, dict) else None
+    return value if isinstance(value, dict) else None
 
 
 def look(request: Record) -> Record:
@@ -173,16 +178,15 @@ def look(request: Record) -> Record:
     }
     certificates = glob.glob(request["ca_directory"] + "/*.crt")
     ca_paths = [request["ca_directory"], *certificates]
-    record = read(request["record_path"])
     return {
         "container": inside,
         "ssh_ports": ssh_ports(),
         "packages": packages(wanted, request["known_packages"]),
-        "recorded": json.loads(record)["packages"] if record else [],
+        "recorded": (settings(request["record_path"]) or {}).get("packages", []),
         "sysctl": sysctl(request["sysctl"], inside),
         "units": {name: unit(name, paths) for name, paths in request["units"].items()},
         "docker_certificates_stale": unit("docker.service", ca_paths)["stale"],
-        "daemon": daemon_settings(),
+        "daemon": settings("/etc/docker/daemon.json"),
         "existing": [path for path in request["paths"] if os.path.lexists(path)],
         "certificates": certificates,
         "certificate_texts": {path: read(path) for path in request["ca_paths"]},
