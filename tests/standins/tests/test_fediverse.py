@@ -58,7 +58,10 @@ def test_images_are_valid_and_differ(url: str, python: Path) -> None:
     assert [content.headers["Content-Type"] for content in contents] == ["image/png"] * 2
     assert contents[0].content != contents[1].content
     # Pillow is what the application checks images with.
-    code = "import sys, PIL.Image as p; i = p.open(sys.stdin.buffer); i.load(); print(i.format, i.size)"
+    code = (
+        "import sys, PIL.Image as p\n"
+        "i = p.open(sys.stdin.buffer); i.load(); print(i.format, i.size)"
+    )
     for content, edge in zip(contents, (64, 20), strict=True):
         seen = subprocess.run(
             [str(python), "-c", code], input=content.content, capture_output=True, check=True
