@@ -42,7 +42,7 @@ def check_value(name: str, spec: Spec, value: t.Any, *, hide: bool = False) -> l
 def missing_value(name: str, spec: Spec) -> str:
     """Return the message for a required option without a value."""
     text = spec.get("description") or ""
-    sentence = str(text[0] if isinstance(text, list) else text).split(". ")[0].rstrip(".")
+    sentence = str(text[0] if isinstance(text, list) else text).partition(". ")[0].rstrip(".")
     sentence = _MARKUP.sub(r"\1", sentence)
     return f"{name} is required: {sentence}." if sentence else f"{name} is required."
 

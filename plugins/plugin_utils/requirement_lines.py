@@ -10,8 +10,13 @@ import itertools
 import re
 from collections.abc import Iterator, Mapping
 
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
+try:
+    from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.utils import canonicalize_name
+except ImportError as error:  # ansible-core depends on it, but its import test lacks it
+    _MISSING: ImportError | None = error
+else:
+    _MISSING = None
 
 _COMMENT = re.compile(r"(^|\s+)#.*$")
 _INCLUDE = re.compile(r"(?:-r|--requirement)[\s=]*(?P<file>\S+)$")
@@ -61,6 +66,8 @@ class Line:
 
 def parse(text: str, includes: Mapping[str, str], origin: str = "requirements") -> list[Line]:
     """Return the logical lines of a requirements text, included files in their place."""
+    if _MISSING:
+        raise RequirementsError(f"the Python package packaging is needed: {_MISSING}")
     return list(_lines(text, includes, (origin,)))
 
 
