@@ -23,11 +23,11 @@ class EvaluationError(Exception):
 
 def load_trusted(loader: t.Any, path: Path) -> t.Any:
     """Read a YAML file of this collection so that its templates may be evaluated."""
-    # Nothing is read twice, and the loader's cache would copy all of it.
+    # Nothing is read twice, so what is read need be neither kept nor copied (unsafe).
     try:
-        return loader.load_from_file(str(path), cache="none", trusted_as_template=True)
+        return loader.load_from_file(str(path), cache="none", unsafe=True, trusted_as_template=True)
     except TypeError:  # ansible-core before 2.19 knows no trust
-        return loader.load_from_file(str(path), cache=False)
+        return loader.load_from_file(str(path), cache=False, unsafe=True)
 
 
 class Evaluator:
