@@ -61,10 +61,12 @@ def test_a_changed_base_changes_what_is_built_on_it(context: Path) -> None:
     assert key(context) != before
 
 
-def test_compiled_python_does_not_count(context: Path) -> None:
+def test_leftovers_of_tools_do_not_count(context: Path) -> None:
     before = key(context)
     (context / "__pycache__").mkdir()
     (context / "__pycache__" / "server.cpython-311.pyc").write_bytes(b"x")
+    (context / ".mypy_cache").mkdir()
+    (context / ".mypy_cache" / "x.json").write_text("{}")
     assert key(context) == before
 
 

@@ -79,10 +79,15 @@ def _hash_tree(digest: hashlib._Hash, directory: Path) -> None:
     if not directory.is_dir():
         raise LabError(f"{directory} is missing; the checkout is not complete (git status).")
     for path in sorted(directory.rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".pyc":
+        if path.is_file() and not _is_leftover(path.relative_to(directory)):
             mode = "x" if path.stat().st_mode & 0o100 else "-"
             digest.update(f"{path.relative_to(directory)}\0{mode}\0".encode())
             digest.update(path.read_bytes())
+
+
+def _is_leftover(path: Path) -> bool:
+    """Say whether a file of a build context was left by a tool (caches, compiled Python)."""
+    return any(part == "__pycache__" or part.startswith(".") for part in path.parts)
 
 
 @cache
@@ -170,15 +175,19 @@ def _bootstrap(image: Image) -> None:
 
 
 def _docker_build(image: Image) -> None:
+    BUILDS.mkdir(parents=True, exist_ok=True)
     base = catalogue()[image.base]
-    logged(
-        image.name,
-        [
-            *("docker", "build", "--file", str(image.directory / "Dockerfile"), "--label", LABEL),
-            *("--build-arg", f"BASE={base.reference}", "--tag", image.reference),
-            str(image.build_context),
-        ],
-    )
+    with tempfile.TemporaryDirectory(prefix=f"{image.name}-", dir=BUILDS) as context:
+        leftovers = shutil.ignore_patterns("__pycache__", ".*")
+        shutil.copytree(image.build_context, context, ignore=leftovers, dirs_exist_ok=True)
+        logged(
+            image.name,
+            [
+                *("docker", "build", "--file", str(image.directory / "Dockerfile")),
+                *("--label", LABEL, "--build-arg", f"BASE={base.reference}"),
+                *("--tag", image.reference, context),
+            ],
+        )
 
 
 def service_archive() -> Path:
