@@ -19,7 +19,11 @@ import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STATE = ROOT / ".lab"
-INVENTORIES = [ROOT / "inventories" / "lab", STATE / "inventory"]
+INVENTORIES = [
+    ROOT / "inventories" / "lab",
+    STATE / "inventory",
+    *(pathlib.Path(path) for path in os.environ.get("VEDFOLNIR_LAB_INVENTORY", "").split(":") if path),
+]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,57 @@
+"""What a run changes: nothing when nothing is to do, and exactly what an option concerns."""
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+from lab import Lab
+
+APP = {"app-1", "app-2", "worker"}
+RESTARTS: list[tuple[dict[str, t.Any], set[str]]] = [
+    ({"redis_maxmemory_percent": 50}, {"redis"}),
+    ({"mysql_slow_query_seconds": 3}, {"mysql"}),
+    ({"ollama_keep_alive": "7m"}, {"ollama"}),
+    ({"app_log_level": "WARNING"}, APP),
+    ({"app_memory_mb": 400}, {"app-1", "app-2"}),
+    ({"nginx_body_max_mb": 20}, set()),
+    ({"nginx_memory_mb": 200}, {"nginx"}),
+]
+"""An option of one service, and the containers that a run with it must replace: those and no others."""
+
+
+def replaced(before: dict[str, str], after: dict[str, str]) -> set[str]:
+    """Return the services whose container is another one or was started anew."""
+    return {name for name in set(before) | set(after) if before.get(name) != after.get(name)}
+
+
+@pytest.mark.usefixtures("healthy")
+def test_a_second_run_changes_nothing_and_restarts_nothing(lab: Lab) -> None:
+    """Also the baseline of the table below."""
+    before = lab.started()
+    run = lab.playbook().check()
+    assert run.recap["changed"] == 0, run.output[-6000:]
+    assert replaced(before, lab.started()) == set()
+
+
+def test_check_mode_on_a_deployed_host_changes_nothing_and_predicts(healthy: Lab) -> None:
+    """The plan names the service and what happens to it; the host stays as it is."""
+    before = healthy.started()
+    run = healthy.playbook("site.yml", "--check", variables={"redis_maxmemory_percent": 50}).check()
+    assert "redis: recreate" in run.output.replace('"', ""), run.output[-4000:]
+    assert replaced(before, healthy.started()) == set()
+    assert healthy.playbook("site.yml").check().recap["changed"] == 0
+
+
+def test_one_option_replaces_exactly_the_services_of_the_table(healthy: Lab) -> None:
+    """Each run also takes back the option of the run before, so both rows' services are expected."""
+    previous: set[str] = set()
+    findings: list[str] = []
+    for variables, services in [*RESTARTS, ({}, set())]:
+        before = healthy.started()
+        run = healthy.playbook("site.yml", variables=variables).check()
+        found, expected = replaced(before, healthy.started()), previous | services
+        if found != expected:
+            findings.append(f"{variables}: replaced {sorted(found)}, expected {sorted(expected)}")
+        assert run.recap["changed"] > 0, f"{variables}: nothing changed"
+        previous = services
+    assert findings == []
