@@ -171,7 +171,8 @@ class MySQL:
         with self.root() as cursor:
             cursor.execute("USE vedfolnir")
             cursor.execute(sql, arguments)
-            return list(cursor.fetchall())
+            found: list[t.Any] = list(cursor.fetchall())
+            return found
 
 
 class Redis:

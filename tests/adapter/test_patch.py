@@ -61,7 +61,7 @@ HEAD = "--- a/pkg/a.txt\n+++ b/pkg/a.txt\n"
         ("--- /dev/null\n+++ b/pkg/a.txt\n@@ -0,0 +1 @@\n+b\n", "pkg/a.txt exists already"),
         ("--- a/../x\n+++ b/../x\n@@ -1 +1 @@\n-a\n+b\n",
          "a patch must stay inside the source: ../x"),
-        (f"{HEAD}@@ -1,3 +1,3 @@\n one\n", "line 5 ends a hunk too early"),
+        (f"{HEAD}@@ -1,3 +1,3 @@\n one\n", "line 6 ends a hunk too early"),
         ("just words\n", "it contains no change"),
     ],
 )  # fmt: skip

@@ -64,7 +64,7 @@ def test_cleaning_twice_changes_nothing() -> None:
 
 
 @pytest.fixture
-def pipe() -> t.Iterator[tuple[logs.LogWriter, t.Callable[[], list[dict[str, t.Any]]]]]:
+def pipe() -> tuple[logs.LogWriter, t.Callable[[], list[dict[str, t.Any]]]]:
     read, write = os.pipe()
 
     def lines() -> list[dict[str, t.Any]]:
@@ -72,7 +72,7 @@ def pipe() -> t.Iterator[tuple[logs.LogWriter, t.Callable[[], list[dict[str, t.A
         with os.fdopen(read) as stream:
             return [json.loads(line) for line in stream]
 
-    yield logs.LogWriter("app", "r1", write), lines
+    return logs.LogWriter("app", "r1", write), lines
 
 
 def test_lines_of_prints_are_joined_and_split(pipe: t.Any) -> None:

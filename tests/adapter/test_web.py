@@ -106,7 +106,7 @@ def test_cookies_are_secure(prepared: Stack) -> None:
 def test_sessions_and_remember_cookies_survive_a_new_key(prepared: Stack) -> None:
     first = Web(prepared)
     session = first.login(remember=True)
-    cookies: dict[str, str] = session.jar  # type: ignore[attr-defined]
+    cookies: dict[str, str] = session.jar
     first.process.terminate()
 
     (prepared.secrets / "flask_secret_key").write_text("flask-key-two-0123456789abcdef")
@@ -200,3 +200,10 @@ def test_the_health_check_is_fast_and_right(prepared: Stack) -> None:
     done = prepared.run("vedfolnir_adapter.healthcheck", "web", VEDFOLNIR_PORT=str(web.port))
     prepared.redis.start()
     assert (done.returncode, done.stdout) == (1, "/health/ready answered 503\n")
+
+
+def test_development_reloads_a_changed_file(prepared: Stack) -> None:
+    web = Web(prepared, VEDFOLNIR_RELOAD="true")
+    changed = prepared.app / "app/core/security_headers.py"
+    changed.write_text(changed.read_text() + "\nprint('reloaded now')\n")
+    wait_for(lambda: "reloaded now" in web.process.output, what="the reload")

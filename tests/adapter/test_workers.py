@@ -143,7 +143,10 @@ class Site:
             raise AssertionError(msg) from None
 
     def images(self) -> list[t.Any]:
-        return self.stack.mysql.rows("SELECT id, generated_caption, status FROM images ORDER BY id")
+        rows: list[t.Any] = self.stack.mysql.rows(
+            "SELECT id, generated_caption, status FROM images ORDER BY id"
+        )
+        return rows
 
     def runs(self) -> int:
         return int(self.stack.mysql.rows("SELECT COUNT(*) FROM processing_runs")[0][0])

@@ -77,7 +77,7 @@ def parse(text: str) -> list[FilePatch]:
     lines = text.split("\n")
     found: list[FilePatch] = []
     position = 0
-    while position < len(lines):
+    while position + 1 < len(lines):
         if not (lines[position].startswith("--- ") and lines[position + 1].startswith("+++ ")):
             position += 1
             continue

@@ -32,10 +32,11 @@ def main() -> None:
     import eventlet
 
     eventlet.monkey_patch()
-    from vedfolnir_adapter import access_log, logs
+    from vedfolnir_adapter import access_log, gunicorn_master, logs
 
     logs.install("app")
     access_log.install()
+    gunicorn_master.install()
     from gunicorn.app.wsgiapp import run
 
     sys.argv = arguments(sys.argv[1:], dict(os.environ))
