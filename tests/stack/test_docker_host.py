@@ -7,6 +7,8 @@ import re
 import typing as t
 
 import pytest
+import testinfra
+from lab import STATE, Lab
 
 Host = t.Any
 
@@ -25,6 +27,16 @@ def connects(host: Host, container_pid: str, address: str, port: int) -> bool:
     """Tell whether a TCP connection can be made from the network of a process."""
     code = f"import socket; socket.create_connection(('{address}', {port}), 3)"
     return bool(host.run(f'nsenter -t {container_pid} -n /usr/bin/python3 -c "{code}"').rc == 0)
+
+
+@pytest.fixture(scope="module")
+def host(lab: Lab) -> Host:
+    return testinfra.get_host(
+        f"ssh://root@127.0.0.1:{lab.port(22)}",
+        ssh_identity_file=str(STATE / "ssh" / "id_ed25519"),
+        ssh_extra_args="-F none -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
+        " -o LogLevel=ERROR -o BatchMode=yes",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -107,13 +119,15 @@ class TestFirewall:
         assert re.search(r"ct original proto-dst \{ 80, 443 \} accept", rules)
         assert rules.index("proto-dst") < rules.index("ct status dnat jump refuse")
 
+    def test_host_is_no_router(self, rules: str) -> None:
+        assert re.search(r"hook forward .*\n\t\tjump refuse\n\t\}", rules, re.DOTALL)
+
     def test_own_table_leaves_those_of_docker_alone(self, host: Host) -> None:
         chains = out(host, "iptables -S")
         assert "-N DOCKER-USER" in chains
-        assert "-P FORWARD DROP" in chains
 
     def test_a_port_of_the_host_is_closed_to_containers(self, host: Host) -> None:
-        out(host, "systemd-run --quiet --unit=test-port python3 -m http.server 8123")
+        out(host, "systemd-run --quiet --collect --unit=test-port python3 -m http.server 8123")
         try:
             code = "import socket, time\nfor i in range(20):\n try: socket.create_connection("
             code += "('127.0.0.1', 8123), 1); break\n except OSError: time.sleep(0.2)\n"
@@ -143,7 +157,6 @@ class TestHost:
         [
             ("net.core.somaxconn", "4096"),
             ("net.ipv4.conf.all.accept_redirects", "0"),
-            ("net.ipv4.ip_forward", "1"),
         ],
     )
     def test_kernel_parameters_are_set(self, host: Host, key: str, value: str) -> None:
