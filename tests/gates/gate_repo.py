@@ -20,9 +20,16 @@ class AnsibleYaml(yaml.SafeLoader):
     """Read Ansible's YAML without running anything of it."""
 
 
-def _plain(loader: yaml.SafeLoader, _suffix: str, node: yaml.Node) -> t.Any:
+class Unsafe(str):
+    """A text that Ansible never reads as a template."""
+
+    __slots__ = ()
+
+
+def _plain(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> t.Any:
     if isinstance(node, yaml.ScalarNode):
-        return loader.construct_scalar(node)
+        scalar = loader.construct_scalar(node)
+        return Unsafe(scalar) if suffix == "unsafe" else scalar
     if isinstance(node, yaml.SequenceNode):
         return loader.construct_sequence(node, deep=True)
     return loader.construct_mapping(t.cast(yaml.MappingNode, node), deep=True)
