@@ -9,7 +9,8 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
-from lab import Lab  # noqa: E402 - the directory is put on the path above
+import visitor  # noqa: E402 - the directory is put on the path above
+from lab import Lab  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +30,9 @@ def healthy(lab: Lab) -> t.Iterator[Lab]:
     yield lab
     lab.compose("up --detach --wait --wait-timeout 300")
     assert lab.unhealthy() == []
+
+
+@pytest.fixture
+def admin(lab: Lab) -> visitor.Visitor:
+    """The administrator's one session at the site."""
+    return visitor.administrator(lab)
