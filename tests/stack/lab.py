@@ -76,7 +76,7 @@ class Lab:
     def ca(self) -> str:
         """Path of the site's own CA certificate."""
         path = STATE / f"{self.name}-ca.pem"
-        path.write_text(self.run("cat /srv/vedfolnir/config/nginx/ca.pem"), encoding="utf-8")
+        path.write_text(self.run("cat /run/vedfolnir/secrets/nginx/ca.pem"), encoding="utf-8")
         return str(path)
 
     def session(self) -> requests.Session:

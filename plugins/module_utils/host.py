@@ -1,0 +1,82 @@
+# Copyright: Vedfolnir stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What a host has room for: memory, disk below a path, ports that somebody listens on."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+_LISTEN = "0A"
+"""State of a listening socket in /proc/net/tcp (Linux, include/net/tcp_states.h)."""
+
+
+def memory_mb(meminfo: str) -> int:
+    """Return the host's memory in MiB from the text of /proc/meminfo; 0 when it does not say."""
+    for line in meminfo.splitlines():
+        name, _separator, value = line.partition(":")
+        if name == "MemTotal":
+            return int(value.split()[0]) // 1024
+    return 0
+
+
+def disk_free_mb(path: str) -> int:
+    """Return the MiB that root can still write below a path, which need not exist yet."""
+    while not os.path.exists(path):
+        path = os.path.dirname(path) or "/"
+    status = os.statvfs(path)
+    return status.f_bfree * status.f_frsize // 2**20
+
+
+def listening(tcp_table: str) -> dict[str, int]:
+    """Return the port by socket inode of each listening socket in the text of /proc/net/tcp or tcp6."""
+    ports: dict[str, int] = {}
+    for line in tcp_table.splitlines()[1:]:
+        fields = line.split()
+        if len(fields) > 9 and fields[3] == _LISTEN:
+            ports[fields[9]] = int(fields[1].rsplit(":", 1)[1], 16)
+    return ports
+
+
+def socket_owners(proc: str = "/proc") -> dict[str, str]:
+    """Return the process name by socket inode, for all processes that this user may look into."""
+    owners: dict[str, str] = {}
+    for entry in os.listdir(proc):
+        if not entry.isdigit():
+            continue
+        try:
+            with open(f"{proc}/{entry}/comm", encoding="utf-8") as handle:
+                name = handle.read().strip()
+            for descriptor in os.listdir(f"{proc}/{entry}/fd"):
+                target = os.readlink(f"{proc}/{entry}/fd/{descriptor}")
+                if target.startswith("socket:["):
+                    owners[target[8:-1]] = name
+        except OSError:
+            # The process is gone, or not ours to look into.
+            continue
+    return owners
+
+
+def listeners(proc: str = "/proc") -> list[dict[str, t.Any]]:
+    """Return ``port`` and ``process`` of everything that listens on TCP, sorted."""
+    before = _tables(proc)
+    owners = socket_owners(proc)
+    after = _tables(proc)
+    # A socket that came or went while the processes were read belongs to nobody known; one that stays
+    # without an owner is the kernel's.
+    found = {
+        (port, owners.get(inode, "the kernel")) for inode, port in before.items() if inode in after
+    }
+    return [{"port": port, "process": process} for port, process in sorted(found)]
+
+
+def _tables(proc: str) -> dict[str, int]:
+    ports: dict[str, int] = {}
+    for table in ("tcp", "tcp6"):
+        try:
+            with open(f"{proc}/net/{table}", encoding="utf-8") as handle:
+                ports.update(listening(handle.read()))
+        except OSError:
+            # A host without IPv6 has no such table.
+            continue
+    return ports

@@ -1,0 +1,77 @@
+#!/usr/bin/python
+# Copyright: Vedfolnir stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Gather what a host has room for."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: host_facts
+short_description: Gather what a host has room for
+version_added: 0.1.0
+description:
+  - Memory, free disk below a path, and the ports that somebody listens on, in one short round trip. The hardware
+    facts of M(ansible.builtin.setup) take seconds, know no path that does not exist yet, and no ports.
+author:
+  - Vedfolnir stack contributors (@vedfolnir)
+attributes:
+  check_mode:
+    description: The module changes nothing.
+    support: full
+  diff_mode:
+    description: The module changes nothing.
+    support: none
+  facts:
+    description: Returns facts.
+    support: full
+  idempotent:
+    description: The module changes nothing.
+    support: full
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
+  - ansible.builtin.action_common_attributes.facts
+options:
+  path:
+    description: Path whose file system is measured.
+    type: path
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Look at what the host has room for
+  vedfolnir.stack.host_facts:
+    path: /srv/vedfolnir
+"""
+
+RETURN = r"""
+ansible_facts:
+  description: The facts.
+  returned: always
+  type: dict
+  contains:
+    vedfolnir_host:
+      description: C(memory_mb), C(disk_free_mb) (both MiB) and C(listeners), each with C(port) and C(process).
+      type: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.vedfolnir.stack.plugins.module_utils import host
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={"path": {"type": "path", "required": True}}, supports_check_mode=True
+    )
+    with open("/proc/meminfo", encoding="utf-8") as handle:
+        meminfo = handle.read()
+    facts = {
+        "memory_mb": host.memory_mb(meminfo),
+        "disk_free_mb": host.disk_free_mb(module.params["path"]),
+        "listeners": host.listeners(),
+    }
+    module.exit_json(changed=False, ansible_facts={"vedfolnir_host": facts})
+
+
+if __name__ == "__main__":
+    main()
