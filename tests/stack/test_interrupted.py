@@ -1,0 +1,71 @@
+"""A run that is killed at any task leaves a host on which the next run converges.
+
+CI kills at a few tasks; ``./lab test chaos`` at many (VEDFOLNIR_KILL_POINTS).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+
+import pytest
+from lab import ROOT, Lab, ansible_environment
+
+POINTS = int(os.environ.get("VEDFOLNIR_KILL_POINTS", "3"))
+HEADER = re.compile(r"^TASK \[(?P<name>.+?)\] \*+$")
+SKIPPED = re.compile(r"Validating arguments against arg spec")
+
+
+def take_apart(lab: Lab) -> None:
+    """Remove the deployment but not the data, so that every task of the next run has work to do."""
+    lab.playbook("playbooks/uninstall.yml", variables={"stack_uninstall_confirm": lab.name}).check()
+
+
+def tasks_that_run(lab: Lab) -> list[str]:
+    """Return the names of the tasks that a deployment really carries out, in order."""
+    output = lab.playbook("site.yml").check().output
+    names: list[str] = []
+    current = ""
+    for line in output.splitlines():
+        if match := HEADER.match(line):
+            current = match["name"]
+        elif line.startswith(("ok:", "changed:")) and current and not SKIPPED.search(current):
+            names.append(current)
+            current = ""
+    return names
+
+
+def run_and_kill(lab: Lab, task: str) -> bool:
+    """Start a run and kill it, with all its children, while it is at a task; return whether it got there."""
+    with subprocess.Popen(
+        lab.playbook_argv("site.yml"), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL, text=True, env=ansible_environment(), start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            match = HEADER.match(line.rstrip())
+            if match and match["name"] == task:
+                time.sleep(0.4)
+                os.killpg(process.pid, signal.SIGKILL)
+                return True
+    return False
+
+
+def test_a_killed_run_converges_the_next_time(healthy: Lab) -> None:
+    """At tasks spread over the play, from the first to the last."""
+    take_apart(healthy)
+    names = tasks_that_run(healthy)
+    count = min(POINTS, len(names))
+    chosen = [names[round(index * (len(names) - 1) / max(1, count - 1))] for index in range(count)]
+    for task in dict.fromkeys(chosen):
+        take_apart(healthy)
+        assert run_and_kill(healthy, task), f"the run ended before the task {task!r}"
+        run = healthy.playbook("site.yml")
+        if run.status != 0:
+            pytest.fail(f"killed at {task!r}, the next run failed:\n{run.output[-4000:]}")
+        assert healthy.unhealthy() == [], f"killed at {task!r}, not all services are healthy"
+        print(f"killed at {task!r}: converged")
+    assert healthy.playbook("site.yml").check().recap["changed"] == 0
