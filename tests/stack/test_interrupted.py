@@ -21,7 +21,7 @@ SKIPPED = re.compile(r"Validating arguments against arg spec")
 
 def take_apart(lab: Lab) -> None:
     """Remove the deployment but not the data, so that every task of the next run has work to do."""
-    lab.playbook("playbooks/uninstall.yml", variables={"stack_uninstall_confirm": lab.name}).check()
+    lab.playbook("playbooks/uninstall.yml", variables={"uninstall_confirm": lab.name}).check()
 
 
 def tasks_that_run(lab: Lab) -> list[str]:

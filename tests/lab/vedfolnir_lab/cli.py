@@ -55,7 +55,7 @@ def _bench(options: argparse.Namespace) -> int:
     if not bench.exists():
         raise LabError("tests/lab/bench.py is missing: there is nothing to measure with.")
     hosts.prepare()
-    argv = ["python", str(bench), *(["--json"] if options.json else [])]
+    argv = ["python", str(bench), *(["--json"] if options.json else []), *(["--fresh"] if options.fresh else [])]
     return visible(argv, hosts.ansible_environment())
 
 
@@ -83,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
 
     bench = commands.add_parser("bench", help="measure deploy and service speed")
     bench.add_argument("--json", action="store_true")
+    bench.add_argument("--fresh", action="store_true", help="measure a first deployment, too")
     bench.set_defaults(run=_bench)
 
     ssh = commands.add_parser("ssh", help="a shell or one command on the lab host")
