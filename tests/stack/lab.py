@@ -1,7 +1,9 @@
 """What the tests know of the lab: its host, its address, and how to run a playbook against it.
 
-The host is the one that ``./lab up`` made (or the test run, with the same code); ``VEDFOLNIR_LAB_HOST`` names another.
+The host is the one that ``./lab up`` made (or the test run, with the same code);
+``VEDFOLNIR_LAB_HOST`` names another.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -19,11 +21,21 @@ import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STATE = ROOT / ".lab"
+ANSIBLE = ROOT / os.environ.get("VEDFOLNIR_ANSIBLE", ".venv/bin")
+"""Where Ansible's programs are; the part ``lowest`` names another environment."""
+_FURTHER = os.environ.get("VEDFOLNIR_LAB_INVENTORY", "").split(":")
 INVENTORIES = [
     ROOT / "inventories" / "lab",
     STATE / "inventory",
-    *(pathlib.Path(path) for path in os.environ.get("VEDFOLNIR_LAB_INVENTORY", "").split(":") if path),
+    *(pathlib.Path(path) for path in _FURTHER if path),
 ]
+SSH_OPTIONS = (
+    "BatchMode=yes",
+    "ConnectTimeout=20",
+    "LogLevel=ERROR",
+    "StrictHostKeyChecking=no",
+    "UserKnownHostsFile=/dev/null",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +67,10 @@ class Lab:
     @functools.cached_property
     def variables(self) -> dict[str, t.Any]:
         """The host's variables as Ansible sees them."""
-        argv = [str(ROOT / ".venv/bin/ansible-inventory"), *_inventory_arguments(), "--host", self.name]
-        return t.cast("dict[str, t.Any]", json.loads(subprocess.check_output(argv, cwd=ROOT, text=True)))
+        program = str(ANSIBLE / "ansible-inventory")
+        argv = [program, *_inventory_arguments(), "--host", self.name]
+        output = subprocess.check_output(argv, cwd=ROOT, text=True)
+        return t.cast("dict[str, t.Any]", json.loads(output))
 
     def port(self, inner: int) -> int:
         """Return the port of the machine's loopback that leads to a port of the lab host."""
@@ -86,19 +100,23 @@ class Lab:
         session.trust_env = False
         return session
 
-    def ssh(self, command: str, timeout: float = 300, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    def ssh(
+        self, command: str, timeout: float = 300, stdin: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Run a shell command as root on the lab host."""
-        argv = [
-            "ssh", "-F", "none", "-i", str(STATE / "ssh/id_ed25519"), "-p", str(self.port(22)), "-o", "BatchMode=yes",
-            "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR",
-            "-o", "ConnectTimeout=20", "root@127.0.0.1", command,
-        ]
-        return subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
+        key = str(STATE / "ssh/id_ed25519")
+        options = [part for option in SSH_OPTIONS for part in ("-o", option)]
+        argv = ["ssh", "-F", "none", "-i", key, "-p", str(self.port(22)), *options]
+        argv += ["root@127.0.0.1", command]
+        return subprocess.run(
+            argv, input=stdin, capture_output=True, text=True, timeout=timeout, check=False
+        )
 
     def run(self, command: str, timeout: float = 300, stdin: str | None = None) -> str:
         """Run a shell command on the lab host, fail the test if it fails, and return its output."""
         result = self.ssh(command, timeout, stdin)
-        assert result.returncode == 0, f"{command}: exit {result.returncode}\n{result.stdout}\n{result.stderr}"
+        said = f"{result.stdout}\n{result.stderr}"
+        assert result.returncode == 0, f"{command}: exit {result.returncode}\n{said}"
         return result.stdout
 
     def compose(self, arguments: str, timeout: float = 600) -> str:
@@ -107,41 +125,61 @@ class Lab:
 
     def exec(self, service: str, command: str) -> subprocess.CompletedProcess[str]:
         """Run a shell command inside a service's container."""
-        return self.ssh(f"cd /srv/vedfolnir && docker compose exec -T {service} sh -c {shlex.quote(command)}")
+        inside = f"docker compose exec -T {service} sh -c {shlex.quote(command)}"
+        return self.ssh(f"cd /srv/vedfolnir && {inside}")
 
     def inspect(self) -> dict[str, dict[str, t.Any]]:
         """Return ``docker inspect`` of every running container of the project by service name."""
-        output = self.run("docker inspect $(docker ps -q --filter label=com.docker.compose.project=vedfolnir)")
-        return {item["Config"]["Labels"]["com.docker.compose.service"]: item for item in json.loads(output)}
+        ours = "docker ps -q --filter label=com.docker.compose.project=vedfolnir"
+        found = json.loads(self.run(f"docker inspect $({ours})"))
+        return {item["Config"]["Labels"]["com.docker.compose.service"]: item for item in found}
 
     def started(self) -> dict[str, str]:
-        """Return per service its container id and start time: unchanged exactly when nothing was restarted."""
-        return {name: f"{item['Id'][:12]} {item['State']['StartedAt']}" for name, item in self.inspect().items()}
+        """Return per service its container and start time: the same exactly without a restart."""
+        return {
+            name: f"{item['Id'][:12]} {item['State']['StartedAt']}"
+            for name, item in self.inspect().items()
+        }
 
     def unhealthy(self) -> list[str]:
         """Return the services that are not running and healthy."""
         return sorted(
-            name for name, item in self.inspect().items()
+            name
+            for name, item in self.inspect().items()
             if item["State"].get("Health", {}).get("Status") != "healthy"
         )
 
     def playbook(
-        self, playbook: str = "site.yml", *arguments: str, variables: dict[str, t.Any] | None = None,
+        self,
+        playbook: str = "site.yml",
+        *arguments: str,
+        variables: dict[str, t.Any] | None = None,
         timeout: float = 1500,
     ) -> Run:
         """Run a playbook against the lab host."""
         argv = self.playbook_argv(playbook, *arguments, variables=variables)
         result = subprocess.run(
-            argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True,
-            timeout=timeout, check=False, env=ansible_environment(),
+            argv,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            timeout=timeout,
+            check=False,
+            env=ansible_environment(),
         )
         return Run(result.returncode, result.stdout)
 
     def playbook_argv(
-        self, playbook: str, *arguments: str, variables: dict[str, t.Any] | None = None,
+        self,
+        playbook: str,
+        *arguments: str,
+        variables: dict[str, t.Any] | None = None,
     ) -> list[str]:
         """Return the command line of a playbook run."""
-        argv = [str(ROOT / ".venv/bin/ansible-playbook"), *_inventory_arguments(), playbook, "--limit", self.name]
+        program = str(ANSIBLE / "ansible-playbook")
+        argv = [program, *_inventory_arguments(), playbook, "--limit", self.name]
         if variables:
             argv += ["--extra-vars", json.dumps(variables)]
         return [*argv, *arguments]
@@ -151,15 +189,19 @@ class Lab:
         store = json.loads(self.run("cat /etc/vedfolnir/secrets/store.json"))
         return {
             name: value["private_key"] if isinstance(value, dict) else value
-            for name, value in store.items() if value
+            for name, value in store.items()
+            if value
         }
 
 
 def ansible_environment() -> dict[str, str]:
     """Return an environment for Ansible without colours and without this machine's own settings."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
-    environment.update(ANSIBLE_NOCOLOR="1", ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"), PYTHONUNBUFFERED="1")
-    return environment
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    return kept | {
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "ANSIBLE_NOCOLOR": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
 
 
 def _inventory_arguments() -> list[str]:
