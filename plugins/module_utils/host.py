@@ -29,7 +29,7 @@ def disk_free_mb(path: str) -> int:
 
 
 def listening(tcp_table: str) -> dict[str, int]:
-    """Return the port by socket inode of each listening socket in the text of /proc/net/tcp or tcp6."""
+    """Return the port by socket inode of each listening socket in the text of a /proc/net/tcp."""
     ports: dict[str, int] = {}
     for line in tcp_table.splitlines()[1:]:
         fields = line.split()
@@ -62,8 +62,8 @@ def listeners(proc: str = "/proc") -> list[dict[str, t.Any]]:
     before = _tables(proc)
     owners = socket_owners(proc)
     after = _tables(proc)
-    # A socket that came or went while the processes were read belongs to nobody known; one that stays
-    # without an owner is the kernel's.
+    # A socket that came or went while the processes were read belongs to nobody known; one that
+    # stays without an owner is the kernel's.
     found = {
         (port, owners.get(inode, "the kernel")) for inode, port in before.items() if inode in after
     }

@@ -10,8 +10,9 @@ module: host_facts
 short_description: Gather what a host has room for
 version_added: 0.1.0
 description:
-  - Memory, free disk below a path, and the ports that somebody listens on, in one short round trip. The hardware
-    facts of M(ansible.builtin.setup) take seconds, know no path that does not exist yet, and no ports.
+  - Memory, free disk below a path, and the ports that somebody listens on, in one short round trip.
+    The hardware facts of M(ansible.builtin.setup) take seconds, know no path that does not exist
+    yet, and no ports.
 author:
   - Vedfolnir stack contributors (@vedfolnir)
 attributes:
@@ -50,7 +51,9 @@ ansible_facts:
   type: dict
   contains:
     vedfolnir_host:
-      description: C(memory_mb), C(disk_free_mb) (both MiB) and C(listeners), each with C(port) and C(process).
+      description:
+        - C(memory_mb), C(disk_free_mb) (both MiB) and C(listeners), each with C(port) and
+          C(process).
       type: dict
 """
 

@@ -13,6 +13,7 @@ TYPED = {
     "adapter": (".", ("-p", "vedfolnir_adapter")),
     "lab": (".", ("-p", "vedfolnir_lab")),
     "gates": (".", ("tests/gates",)),
+    "stack tests": (".", ("tests/stack", "tests/lab/bench.py")),
     "unit tests": (".", ("tests/unit",)),
 }
 

@@ -1,7 +1,7 @@
 """The figures of ``./lab bench``: deployment times, sizes, memory and requests per second.
 
-Everything that is compared is measured in one run on one host, and printed as a ratio beside the figures. The load
-(wrk) runs on the lab host itself, so that no port forward is measured.
+Everything that is compared is measured in one run on one host, and printed as a ratio beside the
+figures. The load (wrk) runs on the lab host itself, so that no port forward is measured.
 """
 
 from __future__ import annotations
@@ -49,10 +49,11 @@ def tasks(run: Run) -> int:
 
 
 def deployments(lab: Lab) -> dict[str, t.Any]:
-    """Measure a run with nothing to do, one after one option changed, and Compose alone beside them."""
+    """Measure a run with nothing to do, one after one option changed, and Compose alone."""
     lab.playbook().check()
     nothing, run = timed(lab.playbook)
-    changed, _run = timed(lambda: lab.playbook("site.yml", variables={"redis_maxmemory_percent": 57}))
+    option = {"redis_maxmemory_percent": 57}
+    changed, _run = timed(lambda: lab.playbook("site.yml", variables=option))
     lab.playbook().check()
     start = time.monotonic()
     lab.compose("up --detach --wait")
@@ -99,16 +100,19 @@ def rate(lab: Lab, url: str) -> float:
 
 def requests_per_second(lab: Lab) -> dict[str, t.Any]:
     """Load a page and a static file through nginx, the application directly, and a bare nginx."""
-    lab.run("command -v wrk || (apt-get update -q && apt-get install -qy wrk) >/dev/null", timeout=300)
+    install = "(apt-get update -q && apt-get install -qy wrk) >/dev/null"
+    lab.run(f"command -v wrk || {install}", timeout=300)
     services = lab.inspect()
     app = services["app-1"]["NetworkSettings"]["Networks"]["vedfolnir_edge"]["IPAddress"]
     image = services["nginx"]["Config"]["Image"]
     static = lab.run("ls -d /srv/vedfolnir/static/*/static").split()[-1]
-    file = lab.run(f"cd {static} && find . -name '*.css' -type f | head -n 1").strip().removeprefix("./")
+    found = lab.run(f"cd {static} && find . -name '*.css' -type f | head -n 1")
+    file = found.strip().removeprefix("./")
     lab.run("mkdir -p /root/bench && cat > /root/bench/nginx.conf", stdin=BARE_CONF)
     lab.run("docker rm --force vedfolnir-bench-nginx >/dev/null 2>&1; true")
     lab.run(
-        "docker run --detach --name vedfolnir-bench-nginx --network vedfolnir_edge --memory 256m --cpus 2 "
+        "docker run --detach --name vedfolnir-bench-nginx --network vedfolnir_edge "
+        "--memory 256m --cpus 2 "
         "-v /root/bench/nginx.conf:/etc/nginx/nginx.conf:ro "
         "-v /run/vedfolnir/secrets/nginx/site.pem:/tls/site.pem:ro "
         f"-v {static}:/site:ro {image}",
@@ -116,7 +120,8 @@ def requests_per_second(lab: Lab) -> dict[str, t.Any]:
     try:
         time.sleep(2)
         address = lab.run(
-            "docker inspect --format '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' vedfolnir-bench-nginx",
+            "docker inspect vedfolnir-bench-nginx "
+            "--format '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}'",
         ).strip()
         domain = lab.variables["stack_domain"]
         lab.run(f"grep -q ' {domain}$' /etc/hosts || echo 127.0.0.1 {domain} >> /etc/hosts")
@@ -130,18 +135,24 @@ def requests_per_second(lab: Lab) -> dict[str, t.Any]:
         }
     finally:
         lab.run("docker rm --force vedfolnir-bench-nginx >/dev/null; rm -rf /root/bench")
+    static_ratio = rates["static_through_nginx"] / rates["static_of_bare_nginx"]
+    page_ratio = rates["page_through_nginx"] / rates["page_of_one_replica"]
     return {
         "requests_per_second": rates,
-        "static_ratio_to_bare_nginx": round(rates["static_through_nginx"] / rates["static_of_bare_nginx"], 2),
-        "page_ratio_to_one_replica": round(rates["page_through_nginx"] / rates["page_of_one_replica"], 2),
+        "static_ratio_to_bare_nginx": round(static_ratio, 2),
+        "page_ratio_to_one_replica": round(page_ratio, 2),
     }
 
 
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="./lab bench", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
-    parser.add_argument("--fresh", action="store_true", help="remove the lab host first and measure its deployment")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object and nothing else"
+    )
+    parser.add_argument(
+        "--fresh", action="store_true", help="remove the lab host first and measure its deployment"
+    )
     arguments = parser.parse_args()
     lab = Lab()
     figures: dict[str, t.Any] = fresh(lab) if arguments.fresh else {}

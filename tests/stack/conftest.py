@@ -1,4 +1,5 @@
 """Fixtures for the tests against the converged lab host."""
+
 from __future__ import annotations
 
 import pathlib
@@ -9,8 +10,8 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
-import visitor  # noqa: E402 - the directory is put on the path above
-from lab import Lab  # noqa: E402
+import visitor
+from lab import Lab
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +20,11 @@ def lab() -> Lab:
     result = Lab()
     probe = result.ssh("test -f /srv/vedfolnir/compose.yml")
     if probe.returncode != 0:
-        pytest.exit(f"the lab host does not answer or is not deployed ({probe.stderr.strip()}); run ./lab up", 3)
+        pytest.exit(
+            "the lab host does not answer or is not deployed "
+            f"({probe.stderr.strip()}); run ./lab up",
+            3,
+        )
     return result
 
 

@@ -1,8 +1,9 @@
 """Runs on the lab host: find secret values where they must not be.
 
-Reads a JSON object (name to value) from standard input, so that no value is in an argument, and prints one line
-``place: name`` for each find. Places: the journal, ``docker inspect`` of containers, images and networks, process
-arguments, layers of every image, and files that everybody may read.
+Reads a JSON object (name to value) from standard input, so that no value is in an argument, and
+prints one line ``place: name`` for each find. Places: the journal, ``docker inspect`` of
+containers, images and networks, process arguments, layers of every image, and files that everybody
+may read.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ import subprocess
 import sys
 import typing as t
 
-ROOTS = ("/etc", "/home", "/opt", "/root", "/run", "/srv", "/tmp", "/usr/local", "/var/log", "/var/tmp")
+ROOTS = (
+    *("/etc", "/home", "/opt", "/root", "/run", "/srv", "/tmp", "/usr/local"),
+    *("/var/log", "/var/tmp"),
+)
 CHUNK = 8 * 2**20
 
 
@@ -26,7 +30,7 @@ def needles(secrets: dict[str, str]) -> dict[str, bytes]:
     }
 
 
-def search_stream(place: str, stream: t.BinaryIO, wanted: dict[str, bytes]) -> set[str]:
+def search_stream(place: str, stream: t.IO[bytes], wanted: dict[str, bytes]) -> set[str]:
     """Search a stream piece by piece; values across two pieces are found too."""
     longest = max(len(value) for value in wanted.values())
     found: set[str] = set()
@@ -71,7 +75,8 @@ def search_files(wanted: dict[str, bytes]) -> set[str]:
     for root in ROOTS:
         for directory, subdirectories, names in os.walk(root):
             subdirectories[:] = [
-                name for name in subdirectories
+                name
+                for name in subdirectories
                 if not os.path.islink(f"{directory}/{name}")
                 and os.stat(f"{directory}/{name}").st_mode & stat.S_IXOTH
             ]
@@ -95,7 +100,8 @@ def main() -> None:
     containers = lines(["docker", "ps", "--all", "--quiet"])
     images = sorted(set(lines(["docker", "image", "ls", "--quiet"])))
     networks = lines(["docker", "network", "ls", "--quiet"])
-    found |= search_command("docker inspect", ["docker", "inspect", *containers, *images, *networks], wanted)
+    inspect = ["docker", "inspect", *containers, *images, *networks]
+    found |= search_command("docker inspect", inspect, wanted)
     for image in images:
         found |= search_command(f"layers of image {image}", ["docker", "save", image], wanted)
     found |= search_processes(wanted) | search_files(wanted)

@@ -1,4 +1,4 @@
-"""Bad inventories are refused before anything changes: all problems at once, with the exact text."""
+"""Bad inventories are refused before anything changes: all problems, with the exact text."""
 
 from __future__ import annotations
 
@@ -9,32 +9,35 @@ import typing as t
 
 import pytest
 import yaml
-from lab import ROOT, Lab, ansible_environment, load_yaml
+from lab import ROOT, SSH_OPTIONS, Lab, ansible_environment, load_yaml
 
 CASES: list[dict[str, t.Any]] = load_yaml(pathlib.Path(__file__).with_name("bad_inventories.yml"))
 SNAPSHOT = (
-    "find /etc /srv/vedfolnir/compose.d /srv/vedfolnir/config /srv/vedfolnir/.env /run/vedfolnir /usr/local "
-    "-newer /tmp/snapshot 2>/dev/null"
+    "find /etc /srv/vedfolnir/compose.d /srv/vedfolnir/config /srv/vedfolnir/.env /run/vedfolnir "
+    "/usr/local -newer /tmp/snapshot 2>/dev/null"
 )
 
 
 @pytest.fixture(scope="module")
 def refusals(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, t.Any]]:
-    """The result of one preflight run in which each case is a host of its own, all of them the lab host."""
+    """One preflight run's results, in which each case is a host of its own: always the lab's."""
     common = {
         name: lab.variables[name]
         for name in ("ansible_port", "ansible_host", "ansible_user", "ansible_ssh_private_key_file")
     }
-    common["ansible_ssh_common_args"] = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
+    common["ansible_ssh_common_args"] = " ".join(f"-o {option}" for option in SSH_OPTIONS)
     hosts = {f"case{number:02}": {**common, **case["set"]} for number, case in enumerate(CASES)}
     inventory = tmp_path_factory.mktemp("bad") / "hosts.yml"
     inventory.write_text(yaml.safe_dump({"vedfolnir": {"hosts": hosts}}), encoding="utf-8")
     lab.run("touch /tmp/snapshot && sleep 1.1")
     argv = lab.playbook_argv("playbooks/preflight.yml", "-i", str(inventory), "--forks", "6")
     argv[argv.index("--limit") + 1] = "case*"
-    environment = {**ansible_environment(), "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json", "ANSIBLE_CALLBACKS_ENABLED": "ansible.posix.json"}
-    result = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False, env=environment, timeout=900)
-    document = json.loads(result.stdout[result.stdout.index("{"):])
+    callbacks = ("ANSIBLE_STDOUT_CALLBACK", "ANSIBLE_CALLBACKS_ENABLED")
+    environment = ansible_environment() | dict.fromkeys(callbacks, "ansible.posix.json")
+    result = subprocess.run(
+        argv, cwd=ROOT, capture_output=True, text=True, check=False, env=environment, timeout=900
+    )
+    document = json.loads(result.stdout[result.stdout.index("{") :])
     found: dict[str, dict[str, t.Any]] = {}
     facts: dict[str, dict[str, t.Any]] = {}
     for task in document["plays"][0]["tasks"]:
@@ -47,7 +50,8 @@ def refusals(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> dict[str, di
 
 @pytest.mark.parametrize("number", range(len(CASES)), ids=[case["name"] for case in CASES])
 def test_a_bad_inventory_is_refused_with_the_exact_message(
-    refusals: dict[str, dict[str, t.Any]], number: int,
+    refusals: dict[str, dict[str, t.Any]],
+    number: int,
 ) -> None:
     """Every problem of the inventory, and no other."""
     host = f"case{number:02}"

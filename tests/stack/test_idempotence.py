@@ -1,4 +1,5 @@
 """What a run changes: nothing when nothing is to do, and exactly what an option concerns."""
+
 from __future__ import annotations
 
 import typing as t
@@ -16,7 +17,7 @@ RESTARTS: list[tuple[dict[str, t.Any], set[str]]] = [
     ({"nginx_body_max_mb": 20}, set()),
     ({"nginx_memory_mb": 200}, {"nginx"}),
 ]
-"""An option of one service, and the containers that a run with it must replace: those and no others."""
+"""An option of one service, and the containers that a run with it must replace, no others."""
 
 
 def replaced(before: dict[str, str], after: dict[str, str]) -> set[str]:
@@ -36,14 +37,15 @@ def test_a_second_run_changes_nothing_and_restarts_nothing(lab: Lab) -> None:
 def test_check_mode_on_a_deployed_host_changes_nothing_and_predicts(healthy: Lab) -> None:
     """The plan names the service and what happens to it; the host stays as it is."""
     before = healthy.started()
-    run = healthy.playbook("site.yml", "--check", variables={"redis_maxmemory_percent": 50}).check()
+    changed = {"redis_maxmemory_percent": 50}
+    run = healthy.playbook("site.yml", "--check", variables=changed).check()
     assert "redis: recreate" in run.output.replace('"', ""), run.output[-4000:]
     assert replaced(before, healthy.started()) == set()
     assert healthy.playbook("site.yml").check().recap["changed"] == 0
 
 
 def test_one_option_replaces_exactly_the_services_of_the_table(healthy: Lab) -> None:
-    """Each run also takes back the option of the run before, so both rows' services are expected."""
+    """Each run also takes back the option of the run before, so both rows' services count."""
     previous: set[str] = set()
     findings: list[str] = []
     for variables, services in [*RESTARTS, ({}, set())]:

@@ -39,10 +39,16 @@ def tasks_that_run(lab: Lab) -> list[str]:
 
 
 def run_and_kill(lab: Lab, task: str) -> bool:
-    """Start a run and kill it, with all its children, while it is at a task; return whether it got there."""
+    """Start a run, kill it and its children while it is at a task; return whether it got there."""
     with subprocess.Popen(
-        lab.playbook_argv("site.yml"), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        stdin=subprocess.DEVNULL, text=True, env=ansible_environment(), start_new_session=True,
+        lab.playbook_argv("site.yml"),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        env=ansible_environment(),
+        start_new_session=True,
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:

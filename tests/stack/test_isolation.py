@@ -1,27 +1,33 @@
 """Who can reach what: from outside, between containers, and out into the world."""
+
 from __future__ import annotations
 
 import json
+import socket
 
 import pytest
 from lab import Lab
 
-PROBE = (
-    "import socket,sys\n"
-    "s=socket.socket(); s.settimeout(4)\n"
-    "try: s.connect((sys.argv[1], int(sys.argv[2]))); print('open')\n"
-    "except OSError as e: print('closed', e)\n"
-)
+PORTS = [
+    *(21, 22, 25, 53, 80, 111, 443, 2375, 2376, 3306, 5000, 6379, 8080, 8081, 8200),
+    *(9090, 9100, 9323, 11434),
+]
+
+
+def default_routes(lab: Lab, service: str) -> list[object]:
+    """Return the default routes of a service's container."""
+    pid = lab.inspect()[service]["State"]["Pid"]
+    routes: list[object] = json.loads(
+        lab.run(f"nsenter -t {pid} -n ip -json -4 route show default")
+    )
+    return routes
 
 
 def test_only_ssh_http_and_https_answer_from_outside(lab: Lab) -> None:
     """Asked from the outer network, where no port forward of the lab filters."""
     address = lab.run("ip -4 -o addr show eth0 | awk '{print $4}' | cut -d/ -f1").strip()
-    ports = [21, 22, 25, 53, 80, 111, 443, 2375, 2376, 3306, 5000, 6379, 8080, 8081, 8200, 9090, 9100, 9323, 11434]
-    import socket
-
     answered = []
-    for port in ports:
+    for port in PORTS:
         with socket.socket() as connection:
             connection.settimeout(1.5)
             if connection.connect_ex((address, port)) == 0:
@@ -33,7 +39,8 @@ def test_only_ssh_http_and_https_answer_from_outside(lab: Lab) -> None:
 def test_nginx_cannot_reach_the_data_services(lab: Lab, target: str) -> None:
     """By name it does not know them, by address it has no way to them."""
     service, port = target.split(":")
-    address = lab.inspect()[service]["NetworkSettings"]["Networks"]["vedfolnir_internal"]["IPAddress"]
+    networks = lab.inspect()[service]["NetworkSettings"]["Networks"]
+    address = networks["vedfolnir_internal"]["IPAddress"]
     for host in (service, address):
         result = lab.exec("nginx", f"timeout 4 bash -c '</dev/tcp/{host}/{port}'")
         assert result.returncode != 0, f"nginx reached {host}:{port}"
@@ -41,20 +48,17 @@ def test_nginx_cannot_reach_the_data_services(lab: Lab, target: str) -> None:
 
 @pytest.mark.parametrize("service", ["mysql", "redis"])
 def test_data_services_have_no_route_out(lab: Lab, service: str) -> None:
-    """The outer network's gateway stands for the Internet; the application's container does reach it."""
+    """The outer network's gateway stands for the Internet; the application does reach it."""
     gateway = lab.run("ip -4 route show default | awk '{print $3}'").strip()
     command = f"timeout 4 bash -c '</dev/tcp/{gateway}/22'; echo $?"
-    pid = lab.inspect()[service]["State"]["Pid"]
-    routes = json.loads(lab.run(f"nsenter -t {pid} -n ip -json -4 route show default"))
-    assert routes == [], f"{service} has a default route"
+    assert default_routes(lab, service) == [], f"{service} has a default route"
     result = lab.exec(service, command)
     assert result.stdout.strip() != "0"
-    app_pid = lab.inspect()["app-1"]["State"]["Pid"]
-    assert json.loads(lab.run(f"nsenter -t {app_pid} -n ip -json -4 route show default")), "the application has no way out"
+    assert default_routes(lab, "app-1"), "the application has no way out"
 
 
 def test_every_container_is_hardened(lab: Lab) -> None:
-    """No capabilities, no new privileges, read-only root, not root, limits; only nginx publishes."""
+    """No capabilities or new privileges, read-only root, not root, limits; only nginx publishes."""
     waived = {("nginx", "ports")}
     findings = []
     for name, item in lab.inspect().items():

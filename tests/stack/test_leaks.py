@@ -14,11 +14,13 @@ SCANNER = pathlib.Path(__file__).with_name("find_secrets.py")
 
 def scan(lab: Lab, secrets: dict[str, str]) -> list[str]:
     """Run the scanner on the host; the values travel on standard input."""
-    lab.run("cat > /root/find_secrets.py && chmod 0600 /root/find_secrets.py", stdin=SCANNER.read_text("utf-8"))
+    script = "/root/find_secrets.py"
+    lab.run(f"cat > {script} && chmod 0600 {script}", stdin=SCANNER.read_text("utf-8"))
     try:
-        return lab.run("python3 /root/find_secrets.py", stdin=json.dumps(secrets), timeout=900).split("\n")[:-1]
+        output = lab.run(f"python3 {script}", stdin=json.dumps(secrets), timeout=900)
+        return output.split("\n")[:-1]
     finally:
-        lab.run("rm -f /root/find_secrets.py")
+        lab.run(f"rm -f {script}")
 
 
 @pytest.fixture(scope="module")
@@ -31,16 +33,16 @@ def secrets(lab: Lab) -> dict[str, str]:
 
 
 def test_no_secret_on_the_host(lab: Lab, secrets: dict[str, str]) -> None:
-    """Journal, docker inspect, process arguments, image layers and files that everybody may read."""
+    """Journal, docker inspect, process arguments, image layers, files that everybody may read."""
     assert [line for line in scan(lab, secrets) if line] == []
 
 
 def test_the_scanner_finds_what_is_planted(lab: Lab) -> None:
-    """Otherwise the test above would prove nothing: the same scanner, a value planted in three places."""
+    """Else the test above would prove nothing: the same scanner, a value in three places."""
     value = "planted-" + "x3F9" * 8
     lab.run(
-        f"echo {value} > /srv/vedfolnir/planted; chmod 0644 /srv/vedfolnir/planted; logger {value}; "
-        f"(exec -a {value} sleep 120) & sleep 1",
+        f"echo {value} > /srv/vedfolnir/planted; chmod 0644 /srv/vedfolnir/planted; "
+        f"logger {value}; (exec -a {value} sleep 120) & sleep 1",
     )
     try:
         found = scan(lab, {"planted": value})
@@ -51,10 +53,13 @@ def test_the_scanner_finds_what_is_planted(lab: Lab) -> None:
 
 
 def test_no_secret_in_the_output_of_ansible(lab: Lab, secrets: dict[str, str]) -> None:
-    """At -vvv with --diff, in a run that writes files and replaces a service, and with a value given by the operator."""
+    """At -vvv with --diff, in a run that replaces a service and gets a value from the operator."""
     given = {"stack_secrets_given": {"app_admin_password": secrets["app_admin_password"]}}
     run = lab.playbook(
-        "site.yml", "-vvv", "--diff", variables={**given, "redis_maxmemory_percent": 55},
+        "site.yml",
+        "-vvv",
+        "--diff",
+        variables={**given, "redis_maxmemory_percent": 55},
     ).check()
     lab.playbook("site.yml").check()
     # The test itself hands the value over on the command line, which Ansible echoes only at -vvvv.

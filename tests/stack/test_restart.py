@@ -1,6 +1,8 @@
 """What survives: containers taken away, a killed process, a restart of the whole host."""
+
 from __future__ import annotations
 
+import shlex
 import subprocess
 import threading
 import time
@@ -10,13 +12,14 @@ import pytest
 from lab import Lab
 
 MYSQL = "mysql --defaults-extra-file=/run/secrets/root.cnf --batch --skip-column-names vedfolnir"
+JOB = "run --rm --no-TTY --no-deps --entrypoint bash mysql-users -c"
+IMAGE = "/srv/vedfolnir/storage/images/test-mark"
 
 
 def sql(lab: Lab, statement: str) -> str:
     """Run a statement as the database's administrator, over the network and TLS."""
-    return lab.compose(
-        f"run --rm --no-TTY --no-deps --entrypoint sh mysql-users -c \"{MYSQL} -e \\\"{statement}\\\"\" 2>/dev/null",
-    ).strip()
+    script = f"{MYSQL} -e {shlex.quote(statement)}"
+    return lab.compose(f"{JOB} {shlex.quote(script)} 2>/dev/null").strip()
 
 
 def redis_cli(lab: Lab, command: str) -> str:
@@ -24,7 +27,8 @@ def redis_cli(lab: Lab, command: str) -> str:
     password = lab.secrets()["redis_app"]
     return lab.run(
         "cd /srv/vedfolnir && docker compose exec -T redis sh -c "
-        f"'REDISCLI_AUTH=$(cat) redis-cli --no-auth-warning --user vedfolnir {command}'", stdin=password,
+        f"'REDISCLI_AUTH=$(cat) redis-cli --no-auth-warning --user vedfolnir {command}'",
+        stdin=password,
     ).strip()
 
 
@@ -48,7 +52,7 @@ def marks(lab: Lab) -> t.Iterator[t.Callable[[], None]]:
     sql(lab, "CREATE TABLE IF NOT EXISTS test_marks (stamp VARCHAR(40) PRIMARY KEY)")
     sql(lab, f"INSERT INTO test_marks VALUES ('{stamp}')")
     assert redis_cli(lab, f"SET test:mark {stamp}") == "OK"
-    lab.run(f"echo {stamp} > /srv/vedfolnir/storage/images/test-mark && chown 1990:1990 /srv/vedfolnir/storage/images/test-mark")
+    lab.run(f"echo {stamp} > {IMAGE} && chown 1990:1990 {IMAGE}")
 
     def check() -> None:
         assert sql(lab, f"SELECT COUNT(*) FROM test_marks WHERE stamp='{stamp}'") == "1"
@@ -58,7 +62,7 @@ def marks(lab: Lab) -> t.Iterator[t.Callable[[], None]]:
     yield check
     sql(lab, "DROP TABLE test_marks")
     redis_cli(lab, "DEL test:mark")
-    lab.run("rm -f /srv/vedfolnir/storage/images/test-mark")
+    lab.run(f"rm -f {IMAGE}")
 
 
 def test_data_survives_down_and_up(healthy: Lab, marks: t.Callable[[], None]) -> None:
@@ -70,39 +74,47 @@ def test_data_survives_down_and_up(healthy: Lab, marks: t.Callable[[], None]) ->
 
 
 def test_data_survives_a_restart_of_the_host(healthy: Lab, marks: t.Callable[[], None]) -> None:
-    """All healthy again without a hand; /run is empty after the boot, so the secrets must come back too."""
+    """All healthy again without a hand; /run is empty after the boot, the secrets come back too."""
     time.sleep(1.1)
     before = healthy.started()
-    subprocess.run(["docker", "restart", "--time", "90", healthy.name], check=True, stdout=subprocess.DEVNULL)
-    wait_until(lambda: not healthy.unhealthy() and set(healthy.inspect()) == set(before), 300, "not all services healthy")
+    restart = ["docker", "restart", "--time", "90", healthy.name]
+    subprocess.run(restart, check=True, stdout=subprocess.DEVNULL)
+    wait_until(
+        lambda: not healthy.unhealthy() and set(healthy.inspect()) == set(before),
+        300,
+        "not all services healthy",
+    )
     assert healthy.run("systemctl is-active vedfolnir.service").strip() == "active"
     marks()
 
 
-@pytest.mark.parametrize("service", ["nginx", "app-1", "app-2", "worker", "redis", "mysql", "ollama"])
+@pytest.mark.parametrize(
+    "service", ["nginx", "app-1", "app-2", "worker", "redis", "mysql", "ollama"]
+)
 def test_a_killed_service_comes_back(healthy: Lab, service: str) -> None:
     """kill -9 of the main process; the engine starts it again and it becomes healthy."""
     pid = healthy.inspect()[service]["State"]["Pid"]
     healthy.run(f"kill -9 {pid}")
     wait_until(
-        lambda: healthy.inspect()[service]["State"]["Pid"] not in (0, pid) and service not in healthy.unhealthy(), 180,
+        lambda: (
+            healthy.inspect()[service]["State"]["Pid"] not in (0, pid)
+            and service not in healthy.unhealthy()
+        ),
+        180,
         f"{service} is not healthy again",
     )
 
 
 def test_mysql_loses_no_committed_row_when_killed(healthy: Lab) -> None:
-    """A writer notes each row only after its commit was confirmed; all noted rows must be there afterwards."""
+    """A writer notes each row only after its commit was confirmed; no noted row may be missing."""
     sql(healthy, "CREATE TABLE IF NOT EXISTS test_rows (id INT PRIMARY KEY)")
-    script = (
-        f"i=0; while i=$((i+1)); do echo \\\"INSERT INTO test_rows VALUES ($i); SELECT $i;\\\"; done "
-        f"| {MYSQL} --unbuffered"
-    ).replace("$", "\\$")
+    rows = 'i=0; while i=$((i+1)); do echo "INSERT INTO test_rows VALUES ($i); SELECT $i;"; done'
+    script = f"{rows} | {MYSQL} --unbuffered"
     confirmed: list[str] = []
 
     def write() -> None:
-        result = healthy.ssh(
-            f"cd /srv/vedfolnir && docker compose run --rm --no-TTY --no-deps --entrypoint bash mysql-users -c \"{script}\"",
-        )
+        job = f"docker compose {JOB} {shlex.quote(script)}"
+        result = healthy.ssh(f"cd /srv/vedfolnir && {job}")
         confirmed.extend(result.stdout.split())
 
     writer = threading.Thread(target=write)
@@ -112,7 +124,11 @@ def test_mysql_loses_no_committed_row_when_killed(healthy: Lab) -> None:
     healthy.run(f"kill -9 {pid}")
     writer.join(timeout=120)
     assert len(confirmed) > 50, "the writer did not get going"
-    wait_until(lambda: "mysql" not in healthy.unhealthy() and "mysql" in healthy.inspect(), 180, "mysql is not healthy")
+    wait_until(
+        lambda: "mysql" not in healthy.unhealthy() and "mysql" in healthy.inspect(),
+        180,
+        "mysql is not healthy",
+    )
     last = max(int(line) for line in confirmed)
     assert int(sql(healthy, f"SELECT COUNT(*) FROM test_rows WHERE id <= {last}")) == last
     sql(healthy, "DROP TABLE test_rows")

@@ -55,7 +55,8 @@ def _bench(options: argparse.Namespace) -> int:
     if not bench.exists():
         raise LabError("tests/lab/bench.py is missing: there is nothing to measure with.")
     hosts.prepare()
-    argv = ["python", str(bench), *(["--json"] if options.json else []), *(["--fresh"] if options.fresh else [])]
+    wanted = {"--json": options.json, "--fresh": options.fresh}
+    argv = ["python", str(bench), *(option for option, on in wanted.items() if on)]
     return visible(argv, hosts.ansible_environment())
 
 
