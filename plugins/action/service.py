@@ -16,7 +16,6 @@ from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import lookup_loader
 from ansible.release import __version__ as ansible_version
 from ansible_collections.vedfolnir.stack.plugins.plugin_utils import services as svc
-from packaging.version import Version
 
 _HEADER = (
     "# Ansible managed: change the inventory and run site.yml; "
@@ -27,7 +26,8 @@ _SOURCES = frozenset({"content", "data", "template"})
 _FILE_KEYS = frozenset(_ATTRIBUTES) | _SOURCES | {"path", "reload", "services"}
 
 # Before 2.19 the template lookup turns a text that looks like JSON into data, unless told not to.
-_VERBATIM = {"convert_data": False} if Version(ansible_version) < Version("2.19.0.dev0") else {}
+_CORE = tuple(int(part) for part in ansible_version.split(".")[:2])
+_VERBATIM = {"convert_data": False} if _CORE < (2, 19) else {}
 
 
 class ActionModule(ActionBase):

@@ -69,7 +69,7 @@ def collect(parts: t.Sequence[t.Mapping[str, t.Any]]) -> dict[str, tuple[bytes, 
 def _destination(part: t.Mapping[str, t.Any]) -> str:
     """Return the path in the context; the context itself is the empty text."""
     dest = posixpath.normpath(str(part["dest"]).strip("/"))
-    if dest.split("/")[0] == "..":
+    if dest.partition("/")[0] == "..":
         raise ContextError(f"{part['dest']}: leads out of the context")
     if dest != ".":
         return dest

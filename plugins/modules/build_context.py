@@ -25,6 +25,10 @@ attributes:
   idempotent:
     description: The same content gives the same archive, which is not written again.
     support: full
+  platform:
+    description: Debian 12 and later.
+    support: full
+    platforms: debian
 extends_documentation_fragment:
   - ansible.builtin.action_common_attributes
 options:

@@ -26,6 +26,10 @@ attributes:
   idempotent:
     description: A model that is there is not pulled again.
     support: full
+  platform:
+    description: Debian 12 and later.
+    support: full
+    platforms: debian
 extends_documentation_fragment:
   - ansible.builtin.action_common_attributes
 options:

@@ -28,6 +28,10 @@ attributes:
   idempotent:
     description: A second call changes nothing.
     support: full
+  platform:
+    description: Debian 12 and later.
+    support: full
+    platforms: debian
 extends_documentation_fragment:
   - ansible.builtin.action_common_attributes
 options:

@@ -130,9 +130,9 @@ def _line(raw: str, bare: str, where: str) -> Line:
 
 def _is_location(bare: str) -> bool:
     """Tell a bare URL or path from a named requirement, which may have a URL after its @."""
-    head = bare.split(" ", 1)[0]
+    head = bare.partition(" ")[0]
     return bare.startswith((".", "/", "file:")) or (
-        "://" in head and "@" not in head.split("://")[0]
+        "://" in head and "@" not in head.partition("://")[0]
     )
 
 

@@ -115,7 +115,7 @@ def _incomplete(service: t.Mapping[str, t.Any]) -> t.Iterator[str]:
 def _exposed(service: t.Mapping[str, t.Any]) -> t.Iterator[str]:
     """Yield what is less safe than it should be and not waived with a reason."""
     waived = service.get("waive") or {}
-    user = str(service.get("user") or "").split(":")[0]
+    user = str(service.get("user") or "").partition(":")[0]
     if user in ("", "0", "root") and "user" not in waived:
         yield "runs as root; name a numeric user or waive 'user' with a reason"
     if not (service.get("healthcheck") or service.get("job") or "healthcheck" in waived):

@@ -247,7 +247,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
     }
     done = subprocess.run(
-        [sys.executable, "-m", "ansible", "playbook", "play.yml"],
+        [sys.executable, "-m", "ansible.cli.playbook", "play.yml"],
         cwd=directory,
         env=environment,
         capture_output=True,
