@@ -1,12 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import pathlib
-import socket
 import socketserver
-import subprocess
-import sys
 import threading
 import time
 import typing as t
@@ -14,44 +9,6 @@ import typing as t
 import pytest
 from ansible_collections.vedfolnir.stack.plugins.module_utils import ollama
 from ansible_collections.vedfolnir.stack.plugins.module_utils.ollama import OllamaError
-
-STANDIN = pathlib.Path(__file__).parents[3] / "standins" / "ollama" / "ollama.py"
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-@pytest.fixture
-def serve(tmp_path: pathlib.Path) -> t.Iterator[t.Callable[..., str]]:
-    """Run the stand-in on a free port and return its address."""
-    running: list[subprocess.Popen[str]] = []
-
-    def start(rate: int = 0) -> str:
-        port = free_port()
-        environment = {
-            **os.environ,
-            "OLLAMA_HOST": f"127.0.0.1:{port}",
-            "OLLAMA_MODELS": str(tmp_path / "models"),
-            "OLLAMA_STANDIN_PULL_RATE": str(rate),
-        }
-        process = subprocess.Popen(
-            [sys.executable, str(STANDIN), "serve"],
-            env=environment,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        running.append(process)
-        assert process.stdout is not None
-        assert process.stdout.readline().startswith("Listening on ")
-        return f"http://127.0.0.1:{port}"
-
-    yield start
-    for process in running:
-        process.kill()
-        process.communicate()
 
 
 def raw_server(answer: bytes) -> tuple[str, socketserver.TCPServer]:
@@ -68,8 +25,8 @@ def raw_server(answer: bytes) -> tuple[str, socketserver.TCPServer]:
     return f"http://127.0.0.1:{server.server_address[1]}", server
 
 
-def test_missing_models_are_pulled_once(serve: t.Callable[..., str]) -> None:
-    url = serve()
+def test_missing_models_are_pulled_once(ollama_standin: t.Callable[..., str]) -> None:
+    url = ollama_standin()
     wanted = ["llava:7b", "moondream"]
     assert ollama.missing_models(url, wanted) == wanted
     assert ollama.pull(url, "moondream", 60) == (True, "complete")
@@ -79,8 +36,8 @@ def test_missing_models_are_pulled_once(serve: t.Callable[..., str]) -> None:
     assert ollama.missing_models(url, wanted) == []
 
 
-def test_a_pull_in_slices_tells_its_progress_and_ends(serve: t.Callable[..., str]) -> None:
-    url = serve(rate=4_000_000)
+def test_a_pull_in_slices_tells_its_progress_and_ends(ollama_standin: t.Callable[..., str]) -> None:
+    url = ollama_standin(rate=4_000_000)
     reports = []
     start = time.monotonic()
     complete = False
@@ -93,16 +50,16 @@ def test_a_pull_in_slices_tells_its_progress_and_ends(serve: t.Callable[..., str
     assert ollama.missing_models(url, ["llava:7b"]) == []
 
 
-def test_an_unknown_model_is_refused(serve: t.Callable[..., str]) -> None:
+def test_an_unknown_model_is_refused(ollama_standin: t.Callable[..., str]) -> None:
     with pytest.raises(OllamaError, match=r"^Ollama cannot pull no-such-model: .*manifest"):
-        ollama.pull(serve(), "no-such-model", 60)
+        ollama.pull(ollama_standin(), "no-such-model", 60)
 
 
 def test_a_proxy_of_the_environment_does_not_get_the_call(
-    serve: t.Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    ollama_standin: t.Callable[..., str], closed_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url = serve()
-    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    url = ollama_standin()
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{closed_port}")
     monkeypatch.delenv("no_proxy", raising=False)
     # A second copy of the module, because the environment is read when it is imported.
     spec = importlib.util.spec_from_file_location("second", ollama.__file__)
@@ -113,8 +70,8 @@ def test_a_proxy_of_the_environment_does_not_get_the_call(
     assert second.missing_models(url, ["a"]) == ["a"]
 
 
-def test_nobody_listens() -> None:
-    url = f"http://127.0.0.1:{free_port()}"
+def test_nobody_listens(closed_port: int) -> None:
+    url = f"http://127.0.0.1:{closed_port}"
     with pytest.raises(OllamaError) as error:
         ollama.missing_models(url, ["a"])
     assert str(error.value) == (
