@@ -47,14 +47,24 @@ def socket_owners(proc: str = "/proc") -> dict[str, str]:
         try:
             with open(f"{proc}/{entry}/comm", encoding="utf-8") as handle:
                 name = handle.read().strip()
-            for descriptor in os.listdir(f"{proc}/{entry}/fd"):
-                target = os.readlink(f"{proc}/{entry}/fd/{descriptor}")
-                if target.startswith("socket:["):
-                    owners[target[8:-1]] = name
+            targets = _targets(f"{proc}/{entry}/fd")
         except OSError:
             # The process is gone, or not ours to look into.
             continue
+        owners.update({link[8:-1]: name for link in targets if link.startswith("socket:[")})
     return owners
+
+
+def _targets(directory: str) -> list[str]:
+    """Return what the links in a directory lead to; the directory must be there."""
+    targets: list[str] = []
+    for name in os.listdir(directory):
+        try:
+            targets.append(os.readlink(os.path.join(directory, name)))
+        except OSError:
+            # A busy process opens and closes all the time; its other descriptors count.
+            continue
+    return targets
 
 
 def listeners(proc: str = "/proc") -> list[dict[str, t.Any]]:

@@ -72,6 +72,15 @@ def test_sockets_have_owners(proc: pathlib.Path) -> None:
     }
 
 
+def test_a_descriptor_that_is_closed_meanwhile_hides_no_other(
+    proc: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (proc / "22" / "fd" / "-").touch()  # no link: reading it fails as reading a closed one does
+    listdir = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda path: sorted(listdir(path)))
+    assert host.socket_owners(str(proc))["200"] == "web server"
+
+
 def test_each_port_is_named_once_with_its_process(proc: pathlib.Path) -> None:
     assert host.listeners(str(proc)) == [
         {"port": 22, "process": "sshd"},
