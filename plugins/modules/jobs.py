@@ -39,6 +39,10 @@ options:
     description: Directory of the Compose project.
     type: path
     required: true
+  project_name:
+    description: Name of the Compose project; the containers of jobs are called C(NAME-job-JOB).
+    type: str
+    required: true
   jobs:
     description: The jobs in their order, as M(vedfolnir.stack.service) returns them.
     type: list
@@ -67,6 +71,7 @@ EXAMPLES = r"""
 - name: Run the jobs that are due
   vedfolnir.stack.jobs:
     project_src: /srv/vedfolnir
+    project_name: vedfolnir
     record: /srv/vedfolnir/.state/jobs.json
     jobs: "{{ mysql_result.jobs }}"
 """
@@ -92,11 +97,22 @@ from ansible_collections.vedfolnir.stack.plugins.module_utils import jobs as uti
 from ansible_collections.vedfolnir.stack.plugins.module_utils.files import write_atomic
 
 
+def _remove(docker: str, container: str) -> None:
+    """Remove a container, running or not; one that is not there is fine."""
+    subprocess.run(
+        [docker, "container", "rm", "--force", container],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
             "project_src": {"type": "path", "required": True},
+            "project_name": {"type": "str", "required": True},
             "jobs": {
                 "type": "list",
                 "elements": "dict",
@@ -120,10 +136,13 @@ def main() -> None:
     docker = module.get_bin_path("docker", required=True)
     output: dict[str, str] = {}
     for job in waiting:
-        argv = [docker, "compose", "run", "--rm", "--no-TTY", "--quiet-pull", job["name"]]
+        container = f"{params['project_name']}-job-{job['name']}"
+        # A run that was killed may have left its container at work; two of a kind must not meet.
+        _remove(docker, container)
+        argv = [docker, "compose", "run", "--rm", "--no-TTY", "--quiet-pull", "--name", container]
         try:
             result = subprocess.run(
-                argv,
+                [*argv, job["name"]],
                 cwd=params["project_src"],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -133,6 +152,7 @@ def main() -> None:
                 text=True,
             )
         except subprocess.TimeoutExpired as exc:
+            _remove(docker, container)
             text = (
                 exc.output.decode(errors="replace")
                 if isinstance(exc.output, bytes)

@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Load RULES; unless vedfolnir-firewall-rollback.timer is stopped within SECONDS, what was loaded
 # before comes back.
 # Runs on the host as: sh -s RULES SECONDS < firewall_apply.sh

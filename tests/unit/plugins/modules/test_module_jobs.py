@@ -14,6 +14,7 @@ pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="the record belongs to 
 
 DOCKER = """#!/bin/sh
 echo "$PWD: $*" >> "$LOG"
+[ "$1" = compose ] || exit 1
 eval "last=\\${$#}"
 case $last in
   bad) echo "no such table"; exit 3 ;;
@@ -42,6 +43,7 @@ def call(
             jobs.main,
             check=check,
             project_src=f"{tmp_path}/project",
+            project_name="stack",
             record=f"{tmp_path}/state/jobs.json",
             timeout=timeout,
             jobs=[{"name": name, "digest": digest} for name in names],
@@ -62,8 +64,15 @@ def test_check_do_check_do(tmp_path: pathlib.Path, call: Call) -> None:
         (False, []),
     ]
     assert results[1]["output"] == {"a": "a done", "b": "b done"}
-    assert (tmp_path / "log").read_text().splitlines() == [
-        f"{tmp_path}/project: compose run --rm --no-TTY --quiet-pull {name}" for name in "ab"
+    calls = [line.partition(": ")[2] for line in (tmp_path / "log").read_text().splitlines()]
+    options = "run --rm --no-TTY --quiet-pull --name"
+    assert calls == [
+        call
+        for name in "ab"
+        for call in (
+            f"container rm --force stack-job-{name}",
+            f"compose {options} stack-job-{name} {name}",
+        )
     ]
     assert call("a", "b", digest="2")["ran"] == ["a", "b"]
 
