@@ -56,4 +56,4 @@ def test_one_option_replaces_exactly_the_services_of_the_table(healthy: Lab) -> 
             findings.append(f"{variables}: replaced {sorted(found)}, expected {sorted(expected)}")
         assert run.recap["changed"] > 0, f"{variables}: nothing changed"
         previous = services
-    assert findings == []
+    assert not findings, "\n".join(findings)
