@@ -223,7 +223,8 @@ def test_static_files_come_from_nginx_compressed_and_cached(lab: Lab) -> None:
 
 
 def test_static_files_of_the_admin_pages_are_served_too(lab: Lab) -> None:
-    found = lab.run("cd /srv/vedfolnir/static/*/admin/admin/static && find . -type f | sort").splitlines()
+    exported = "/srv/vedfolnir/static/*/admin/admin/static"
+    found = lab.run(f"cd {exported} && find . -type f | sort").splitlines()
     assert found
     assert _raw(lab, "/admin/admin/static/" + found[0].removeprefix("./")).status == 200
 
