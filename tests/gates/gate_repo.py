@@ -108,7 +108,9 @@ def run(*argv: str, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess
     """Run a program without colours and return what it said."""
     # The programs of the virtual environment call each other by name.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = os.environ | {"PATH": path, "NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1"} | env
+    # A caller's ansible.cfg would put the checkout beside what the tests install elsewhere.
+    inherited = {name: text for name, text in os.environ.items() if name != "ANSIBLE_CONFIG"}
+    environment = inherited | {"PATH": path, "NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1"} | env
     return subprocess.run(
         [tool(argv[0]), *argv[1:]],
         cwd=cwd,
