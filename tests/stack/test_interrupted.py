@@ -1,6 +1,6 @@
 """A run that is killed at any task leaves a host on which the next run converges.
 
-CI kills at a few tasks; ``./lab test chaos`` at many (VEDFOLNIR_KILL_POINTS).
+A part of its own, ``./lab test chaos``, kills at many tasks (VEDFOLNIR_KILL_POINTS).
 """
 
 from __future__ import annotations
