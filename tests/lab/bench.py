@@ -153,16 +153,33 @@ def main() -> int:
     parser.add_argument(
         "--fresh", action="store_true", help="remove the lab host first and measure its deployment"
     )
+    parser.add_argument("--output", type=Path, help="file for the figures (default: print them)")
     arguments = parser.parse_args()
     lab = Lab()
-    figures: dict[str, t.Any] = fresh(lab) if arguments.fresh else {}
-    figures |= deployments(lab) | sizes(lab) | requests_per_second(lab)
+    figures: dict[str, t.Any] = {}
+    for number, (what, measure) in enumerate(MEASUREMENTS.items(), 1):
+        if measure is fresh and not arguments.fresh:
+            continue
+        print(f"bench {number}/{len(MEASUREMENTS)}: {what}", flush=True)
+        figures |= measure(lab)
     if arguments.json:
-        print(json.dumps(figures, indent=2))
+        text = json.dumps(figures, indent=2)
     else:
-        for name, value in figures.items():
-            print(f"{name:30} {value}")
+        text = "\n".join(f"{name:30} {value}" for name, value in figures.items())
+    if arguments.output:
+        arguments.output.write_text(f"{text}\n", encoding="utf-8")
+    else:
+        print(text)
     return 0
+
+
+MEASUREMENTS: dict[str, t.Callable[[Lab], dict[str, t.Any]]] = {
+    "a first deployment, images present": fresh,
+    "nothing to do, one option changed, Compose alone": deployments,
+    "sizes": sizes,
+    "requests per second": requests_per_second,
+}
+"""What is measured, in order."""
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from vedfolnir_lab import engine, hosts, images, parts, paths
-from vedfolnir_lab.shell import LabError, say, visible
+from vedfolnir_lab.shell import LabError, progress_on_stderr, say, visible
 
 UP_TEXT = """\
 The lab is up.
@@ -51,13 +51,19 @@ def _test(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    bench = paths.SOURCES / "bench.py"
-    if not bench.exists():
-        raise LabError("tests/lab/bench.py is missing: there is nothing to measure with.")
-    hosts.prepare()
-    wanted = {"--json": options.json, "--fresh": options.fresh}
-    argv = ["python", str(bench), *(option for option, on in wanted.items() if on)]
-    return visible(argv, hosts.ansible_environment())
+    figures = paths.STATE / "bench.txt"
+    figures.unlink(missing_ok=True)
+    # Progress goes to the error stream: --json leaves one object and nothing else on the output.
+    with progress_on_stderr():
+        hosts.prepare()
+        hosts.create()
+        wanted = {"--json": options.json, "--fresh": options.fresh}
+        argv = ["python", str(paths.SOURCES / "bench.py"), "--output", str(figures)]
+        argv += [option for option, on in wanted.items() if on]
+        code = visible(argv, hosts.ansible_environment())
+    if figures.exists():
+        print(figures.read_text(encoding="utf-8"), end="", flush=True)
+    return code
 
 
 def _down(options: argparse.Namespace) -> None:

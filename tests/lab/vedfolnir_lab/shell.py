@@ -41,6 +41,20 @@ def step(text: str) -> Iterator[None]:
     say(f"{text}: done in {time.monotonic() - start:.1f}s")
 
 
+@contextmanager
+def progress_on_stderr() -> Iterator[None]:
+    """Send what this process and its children print to the error stream for a while."""
+    sys.stdout.flush()
+    saved = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(saved, 1)
+        os.close(saved)
+
+
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the environment of child processes: the virtual environment's programs come first."""
     return {
