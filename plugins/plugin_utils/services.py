@@ -17,7 +17,8 @@ import typing as t
 Service = dict[str, t.Any]
 
 LABEL_DIGEST = "org.vedfolnir.digest"
-"""Label that makes Compose recreate a service when the content of its files changes."""
+"""Label with the digest of a service's definition and of the content of its files: Compose
+recreates the service when it changes, and a container tells by it what it was made of."""
 
 SECRETS_TARGET = "/run/secrets"
 """Where a container finds its secret files (the place Docker's own secrets use)."""
@@ -51,6 +52,9 @@ PASSED = (
     "working_dir",
 )
 """Keys that mean the same in a service dictionary and in Compose."""
+
+JOB_MEANS = frozenset({"depends_on", "deploy", "logging"})
+"""Keys that say how a job runs and not what it does: a change of them alone is no reason to."""
 
 EXPOSING = {"cap_add": "cap_add", "ports": "a published port"}
 """Keys that take hardening back; each needs a reason in ``waive``."""
@@ -243,13 +247,16 @@ def compose_service(
     if dependencies:
         result["depends_on"] = dependencies
     result["deploy"] = _resources(service)
-    result["labels"] = {LABEL_DIGEST: content_digest}
     result["logging"] = dict(settings["logging"])
     if service.get("job"):
         result["profiles"] = ["jobs"]
         result["restart"] = "no"
     else:
         result["restart"] = settings["restart"]
+    means = JOB_MEANS if service.get("job") else frozenset[str]()
+    made_of = {key: value for key, value in result.items() if key not in means}
+    parts = {"content": content_digest, "definition": json.dumps(made_of, sort_keys=True)}
+    result["labels"] = {LABEL_DIGEST: digest(parts)}
     return result
 
 
@@ -313,13 +320,11 @@ def jobs(
 ) -> list[dict[str, str]]:
     """Return the one-shot services with the digest of all that they are made of.
 
-    A job runs again when its definition, image, files or secrets change.
+    A job runs again when its definition, image, files or secrets change, but not for
+    :data:`JOB_MEANS`.
     """
     return [
-        {
-            "name": name,
-            "digest": digest({"definition": json.dumps(compose["services"][name], sort_keys=True)}),
-        }
+        {"name": name, "digest": compose["services"][name]["labels"][LABEL_DIGEST]}
         for name, service in services.items()
         if service.get("job")
     ]

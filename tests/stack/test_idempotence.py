@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import typing as t
 
 import pytest
 from lab import Lab
 
 APP = {"app-1", "app-2", "worker"}
-RESTARTS: list[tuple[dict[str, t.Any], set[str]]] = [
-    ({"redis_maxmemory_percent": 50}, {"redis"}),
-    ({"mysql_slow_query_seconds": 3}, {"mysql"}),
-    ({"ollama_keep_alive": "7m"}, {"ollama"}),
-    ({"app_log_level": "WARNING"}, APP),
-    ({"app_memory_mb": 400}, {"app-1", "app-2"}),
-    ({"nginx_body_max_mb": 20}, set()),
-    ({"nginx_memory_mb": 200}, {"nginx"}),
+RESTARTS: list[tuple[dict[str, t.Any], set[str], set[str]]] = [
+    ({"redis_maxmemory_percent": 50}, {"redis"}, set()),
+    ({"mysql_slow_query_seconds": 3}, {"mysql"}, set()),
+    ({"ollama_keep_alive": "7m"}, {"ollama"}, set()),
+    ({"app_log_level": "WARNING"}, APP, set()),
+    ({"app_memory_mb": 400, "app_worker_memory_mb": 400}, APP, set()),
+    ({"app_admin_email": "other@example.org"}, set(), {"app-admin"}),
+    ({"mysql_users_absent": [{"name": "gone", "host": "localhost"}]}, set(), {"mysql-users"}),
+    ({"nginx_body_max_mb": 20}, set(), set()),
+    ({"nginx_memory_mb": 200}, {"nginx"}, set()),
 ]
-"""An option of one service, and the containers that a run with it must replace, no others."""
+"""An option of one service, the containers that a run with it must replace and the jobs that it
+must run, no others."""
+
+
+def ran(lab: Lab) -> dict[str, str]:
+    """Return the digest with which each job ran last."""
+    found: dict[str, str] = json.loads(lab.run("cat /srv/vedfolnir/.state/jobs.json"))
+    return found
 
 
 def replaced(before: dict[str, str], after: dict[str, str]) -> set[str]:
-    """Return the services whose container is another one or was started anew."""
+    """Return the services with another container or start, or the jobs that ran another way."""
     return {name for name in set(before) | set(after) if before.get(name) != after.get(name)}
 
 
@@ -48,12 +58,13 @@ def test_one_option_replaces_exactly_the_services_of_the_table(healthy: Lab) -> 
     """Each run also takes back the option of the run before, so both rows' services count."""
     previous: set[str] = set()
     findings: list[str] = []
-    for variables, services in [*RESTARTS, ({}, set())]:
-        before = healthy.started()
+    for variables, services, jobs in [*RESTARTS, ({}, set[str](), set[str]())]:
+        before, recorded = healthy.started(), ran(healthy)
         run = healthy.playbook("site.yml", variables=variables).check()
-        found, expected = replaced(before, healthy.started()), previous | services
+        found = replaced(before, healthy.started()) | replaced(recorded, ran(healthy))
+        expected = previous | services | jobs
         if found != expected:
-            findings.append(f"{variables}: replaced {sorted(found)}, expected {sorted(expected)}")
+            findings.append(f"{variables}: {sorted(found)}, expected {sorted(expected)}")
         assert run.recap["changed"] > 0, f"{variables}: nothing changed"
-        previous = services
+        previous = services | jobs
     assert not findings, "\n".join(findings)

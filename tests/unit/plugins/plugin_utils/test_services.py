@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import typing as t
 
 import pytest
@@ -31,7 +32,9 @@ def compose(**services: dict[str, t.Any]) -> dict[str, t.Any]:
 
 
 def test_a_service_is_hardened_without_asking_for_it() -> None:
-    assert compose(redis=service(networks=["internal"], secrets="redis")) == {
+    built = compose(redis=service(networks=["internal"], secrets="redis"))
+    assert re.fullmatch("[0-9a-f]{16}", built["redis"].pop("labels")["org.vedfolnir.digest"])
+    assert built == {
         "redis": {
             "image": "redis:8",
             "user": "999:999",
@@ -50,7 +53,6 @@ def test_a_service_is_hardened_without_asking_for_it() -> None:
                 }
             ],
             "deploy": {"resources": {"limits": {"cpus": "0.5", "memory": "256m", "pids": 50}}},
-            "labels": {"org.vedfolnir.digest": "d"},
             "logging": {"driver": "journald"},
             "restart": "on-failure",
         }
@@ -127,6 +129,8 @@ def test_replicas_are_services_of_one_name() -> None:
         "app-2": {"condition": "service_healthy"},
         "mysql": {"condition": "service_started"},
     }
+    labels = [built[name].pop("labels") for name in ("app-1", "app-2")]
+    assert labels[0] != labels[1]
     first, second = (str(built[name]).replace(name, "") for name in ("app-1", "app-2"))
     assert first == second
 
@@ -201,6 +205,24 @@ def test_directories_that_the_stack_owns_are_made_parents_first() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("options", "content", "same"),
+    [
+        ({}, "d", True),
+        ({}, "other", False),
+        ({"environment": {"A": "1"}}, "d", False),
+        ({"limits": {"memory": "1g", "cpus": 1, "pids": 50}}, "d", False),
+    ],
+)
+def test_the_label_changes_with_definition_and_content(
+    options: dict[str, t.Any], content: str, same: bool
+) -> None:
+    before = compose(redis=service())["redis"]["labels"]
+    services = {"redis": service(**options)}
+    after = svc.fragment(services, digests={"redis": content}, settings=SETTINGS)
+    assert (after["services"]["redis"]["labels"] == before) is same
+
+
 def job_digest(content: str = "d", **options: t.Any) -> str:
     services = {"redis": service(), "users": service(job=True, **options)}
     built = svc.fragment(services, digests={"users": content}, settings=SETTINGS)
@@ -218,3 +240,15 @@ def test_a_job_is_due_when_its_definition_image_or_files_change() -> None:
     ]
     assert len(set(digests)) == 4
     assert job_digest() == digests[0]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"limits": {"memory": "1g", "cpus": 2, "pids": 60}},
+        {"depends_on": {"redis": "started"}},
+        {"reservations": {"memory": "1m"}},
+    ],
+)
+def test_how_a_job_runs_is_no_reason_to_run_it_again(options: dict[str, t.Any]) -> None:
+    assert job_digest(**options) == job_digest()
