@@ -80,6 +80,18 @@ def test_fallback_keys_are_one_a_line(tmp_path: Path) -> None:
     assert {"older-key-1", "older-key-2", FERNET} <= set(found.secret_values)
 
 
+def test_encryption_fallback_keys_are_one_a_line_and_secret(tmp_path: Path) -> None:
+    found = load(tmp_path, {**GOOD, "platform_encryption_key_fallbacks": "next-key\n"})
+    assert found.encryption_fallback_keys == ["next-key"]
+    assert "next-key" in found.secret_values
+
+
+def test_empty_files_of_fallback_keys_are_none(tmp_path: Path) -> None:
+    names = ("flask_secret_key_fallbacks", "platform_encryption_key_fallbacks")
+    found = load(tmp_path, {**GOOD, **dict.fromkeys(names, "")})
+    assert found.fallback_keys == found.encryption_fallback_keys == []
+
+
 @pytest.mark.parametrize(
     ("value", "expected"), [("", True), ("true", True), ("false", False), ("FALSE", False)]
 )

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 
-from vedfolnir_adapter import logs, missing_modules, redis_acl, settings
+from vedfolnir_adapter import fernet_patch, logs, missing_modules, redis_acl, settings
 from vedfolnir_adapter.redaction import redact
 
 log = logging.getLogger("vedfolnir_adapter")
@@ -25,6 +25,7 @@ def prepare(service: str, *, descriptor: int = 1) -> settings.Settings:
         logs.finish_setup()
     redact.learn(found.secret_values)
     found.export(os.environ)
+    fernet_patch.install(found.secrets["platform_encryption_key"], found.encryption_fallback_keys)
     redis_acl.install(found.redis_user, found.secrets["redis_password"])
     missing_modules.install()
     return found

@@ -73,6 +73,7 @@ SECRET_FILES: t.Final = (
     SecretFile("flask_secret_key", _flask_key),
     SecretFile("flask_secret_key_fallbacks", required=False, single_line=False),
     SecretFile("platform_encryption_key", _fernet_key),
+    SecretFile("platform_encryption_key_fallbacks", required=False, single_line=False),
     SecretFile("mysql_password"),
     SecretFile("redis_password"),
     SecretFile("mail_password", required=False),
@@ -118,11 +119,18 @@ class Settings:
             f"@{self.redis_host}:{self.redis_port}/{self.redis_db}"
         )
 
+    def _lines(self, name: str) -> list[str]:
+        return [line.strip() for line in self.secrets.get(name, "").splitlines() if line.strip()]
+
     @property
     def fallback_keys(self) -> list[str]:
-        """Earlier Flask keys that still verify cookies, newest first."""
-        lines = self.secrets.get("flask_secret_key_fallbacks", "").splitlines()
-        return [line.strip() for line in lines if line.strip()]
+        """Further Flask keys that verify what is signed: earlier ones, or the next."""
+        return self._lines("flask_secret_key_fallbacks")
+
+    @property
+    def encryption_fallback_keys(self) -> list[str]:
+        """Further Fernet keys that open what is encrypted: the earlier one, or the next."""
+        return self._lines("platform_encryption_key_fallbacks")
 
     @property
     def secret_values(self) -> list[str]:
@@ -130,7 +138,7 @@ class Settings:
         secret_names = {item.name for item in SECRET_FILES if item.secret}
         values = [v for name, v in self.secrets.items() if name in secret_names]
         singles = [value for value in values if "\n" not in value]
-        return [*singles, *self.fallback_keys]
+        return [*singles, *self.fallback_keys, *self.encryption_fallback_keys]
 
     def export(self, environ: Environ) -> None:
         """Set what the application reads from its environment."""
