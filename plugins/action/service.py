@@ -127,15 +127,20 @@ class ActionModule(ActionBase):
 def _plain(value: t.Any) -> t.Any:
     """Return the value without Ansible's wrappers, which PyYAML's dumper does not know."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {_plain_text(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     if isinstance(value, bool) or value is None:
         return value
-    for kind in (int, float, str):
+    for kind in (int, float):
         if isinstance(value, kind):
             return kind(value)
-    return str(value)
+    return _plain_text(value)
+
+
+def _plain_text(value: t.Any) -> str:
+    """Return a text of Python's own; a lookup of ansible-core 2.16 gives one that stays its own."""
+    return str.__str__(value) if isinstance(value, str) else str(value)
 
 
 class _Dumper(yaml.SafeDumper):

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import typing as t
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import ansible.template as core_template
+import jinja2
 
 _UNDEFINED = re.compile(r"'([A-Za-z_][A-Za-z0-9_]*)' is undefined")
 # Only 2.19 and later refuse strings that nobody vouched for.
@@ -30,6 +32,35 @@ def load_trusted(loader: t.Any, path: Path) -> t.Any:
         return loader.load_from_file(str(path), cache=False, unsafe=True)
 
 
+def _copy(templar: t.Any, variables: Mapping[str, t.Any]) -> t.Any:
+    """Return a templar with other variables, in which templates keep the types of values."""
+    if hasattr(templar, "evaluate_expression"):
+        return templar.copy_with_new_env(available_variables=variables)
+    plain = templar.environment.finalize
+
+    # Asking for the context keeps Jinja from making text of what is constant.
+    @jinja2.pass_context
+    def finalize(_context: t.Any, value: t.Any) -> t.Any:
+        return None if value is None else plain(value)
+
+    return templar.copy_with_new_env(
+        _typed_environment(), available_variables=variables, finalize=finalize
+    )
+
+
+@functools.cache
+def _typed_environment() -> type:
+    """Return an environment for ansible-core before 2.19, which would make text of a number."""
+
+    def concat(nodes: Iterable[t.Any]) -> t.Any:
+        parts = list(nodes)
+        return parts[0] if len(parts) == 1 else "".join(map(str, parts))
+
+    return type(
+        "TypedEnvironment", (core_template.AnsibleEnvironment,), {"concat": staticmethod(concat)}
+    )
+
+
 class Evaluator:
     """Templates with a fixed set of variables."""
 
@@ -37,7 +68,7 @@ class Evaluator:
         """Keep the variables; the given templar itself is left as it was."""
         self._templar = templar
         self._variables = dict(variables)
-        self._shared = templar.copy_with_new_env(available_variables=self._variables)
+        self._shared = _copy(templar, self._variables)
 
     def value(self, raw: t.Any) -> t.Any:
         """Return an option's value with all its templates resolved."""
@@ -51,9 +82,13 @@ class Evaluator:
     def expression(self, text: str, local: Mapping[str, t.Any] | None = None) -> t.Any:
         """Return the value of a Jinja expression written without braces."""
         templar = self._with(local)
+        # Backslashes are read as in Ansible's own conditions.
         if hasattr(templar, "evaluate_expression"):
-            return self._guard(lambda: templar.evaluate_expression(_trust(text)))
-        return self._guard(lambda: templar.template("{{ (" + text + ") }}"))
+            return self._guard(
+                lambda: templar.evaluate_expression(_trust(text), escape_backslashes=False)
+            )
+        template = "{{ (" + text + ") }}"
+        return self._guard(lambda: templar.template(template, escape_backslashes=False))
 
     def condition(self, text: str, local: Mapping[str, t.Any] | None = None) -> bool:
         """Return the value of an expression that must be true or false."""
@@ -65,7 +100,7 @@ class Evaluator:
     def _with(self, local: Mapping[str, t.Any] | None) -> t.Any:
         if not local:
             return self._shared
-        return self._templar.copy_with_new_env(available_variables={**self._variables, **local})
+        return _copy(self._templar, {**self._variables, **local})
 
     @staticmethod
     def _guard(call: t.Callable[[], t.Any]) -> t.Any:

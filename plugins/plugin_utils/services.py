@@ -182,8 +182,8 @@ def _resources(service: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
         },
     }
     reservations = dict(service.get("reservations") or {})
-    if service.get("gpus"):
-        gpus = service["gpus"]
+    gpus = service.get("gpus") or 0
+    if str(gpus) != "0":  # ansible-core before 2.19 makes text of a template's number
         device: dict[str, t.Any] = {"driver": "nvidia", "capabilities": ["gpu"]}
         device["count"] = gpus if gpus == "all" else int(gpus)
         reservations["devices"] = [device]

@@ -21,6 +21,15 @@ class Text(str):
     __slots__ = ()
 
 
+class Unsafe(str):
+    """A text that answers with itself, as ansible-core 2.16 marks what came from a lookup."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return self
+
+
 class Mapping(dict[t.Any, t.Any]):
     """A mapping with something on it, as Ansible's are."""
 
@@ -36,6 +45,7 @@ class Encrypted:
     ("value", "plain"),
     [
         (Text("a"), "a"),
+        (Mapping({Unsafe("a"): Unsafe("b")}), {"a": "b"}),
         (Mapping({Text("a"): [Text("b"), (1, 2.5)], 3: None}), {"a": ["b", [1, 2.5]], "3": None}),
         (True, True),
         (None, None),

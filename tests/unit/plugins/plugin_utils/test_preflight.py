@@ -271,6 +271,36 @@ def test_a_broken_rule_is_a_problem_and_not_a_crash(
         assert found == f"r: rule odd.r cannot be evaluated: {message}."
 
 
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"that": "__sum <= 12"},
+        {"that": "__nothing is none", "when": "__sum == 12"},
+        {"that": "item != 'x'", "loop": "__texts"},
+        {"that": r"""'a"b' is search('[\'"]')"""},
+        {"that": r"'a.b' is match('a[.]b$') and 'a\\b' | length == 3"},
+    ],
+)
+def test_values_keep_their_types_and_backslashes_their_meaning(
+    inspect: Inspect, tmp_path: Path, rule: dict[str, str]
+) -> None:
+    """Only ansible-core before 2.19 makes text of numbers; the part `lowest` runs this with it."""
+    files: dict[str, t.Any] = {
+        "meta/argument_specs.yml": {"argument_specs": {"main": {}}},
+        "vars/main.yml": {
+            "__sum": "{{ 5 + 7 }}",
+            "__nothing": "{{ none }}",
+            "__texts": "{{ ['1', '01'] }}",
+        },
+        "vars/preflight.yml": {"rules": [{"id": "r", "message": "m"} | rule]},
+    }
+    for name, content in files.items():
+        path = tmp_path / "typed" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(content))
+    assert inspect({}, roles=["typed"], directory=tmp_path) == []
+
+
 def test_two_hundred_options_of_eight_roles_take_less_than_a_second(
     inspect: Inspect, tmp_path: Path
 ) -> None:

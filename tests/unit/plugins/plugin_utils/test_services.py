@@ -161,6 +161,13 @@ def test_reservations(options: dict[str, t.Any], reservations: dict[str, t.Any])
     assert built["deploy"]["resources"]["reservations"] == reservations
 
 
+@pytest.mark.parametrize("number", [0, "0", ""])
+def test_no_gpu_is_no_reservation(number: object) -> None:
+    """A text is what ansible-core before 2.19 makes of a template's number."""
+    built = compose(ollama=service(gpus=number))["ollama"]
+    assert "reservations" not in built["deploy"]["resources"]
+
+
 def test_the_dictionaries_of_a_role_are_not_changed() -> None:
     given = service(gpus="all", reservations={"memory": "1g"}, networks=["a"], replicas=2)
     before = str(given)
