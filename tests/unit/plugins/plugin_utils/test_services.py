@@ -38,7 +38,7 @@ def test_a_service_is_hardened_without_asking_for_it() -> None:
         "redis": {
             "image": "redis:8",
             "user": "999:999",
-            "healthcheck": {"test": ["CMD", "true"]},
+            "healthcheck": {"test": ["CMD", "true"], "interval": "30s", "start_interval": "2s"},
             "cap_drop": ["ALL"],
             "read_only": True,
             "security_opt": ["no-new-privileges:true"],
@@ -100,6 +100,10 @@ def test_what_is_not_deployable_is_named(options: dict[str, t.Any], message: str
         ({"waive": {"healthcheck": "why"}, "healthcheck": None}, {"healthcheck": None}),
         ({"environment": {}, "tmpfs": [], "init": False}, {"environment": None, "init": False}),
         ({"user": 1990}, {"user": "1990"}),
+        (
+            {"healthcheck": {"test": ["CMD", "true"], "interval": "5s"}},
+            {"healthcheck": {"test": ["CMD", "true"], "interval": "5s", "start_interval": "2s"}},
+        ),
         ({}, {"network_mode": "none", "networks": None, "volumes": None, "depends_on": None}),
     ],
 )
