@@ -16,6 +16,30 @@ SNAPSHOT = (
     "find /etc /srv/vedfolnir/compose.d /srv/vedfolnir/config /srv/vedfolnir/.env /run/vedfolnir "
     "/usr/local -newer /tmp/snapshot 2>/dev/null"
 )
+RELEASES = {
+    "Debian 11.9": ('ID=debian\nNAME="Debian GNU/Linux"\nVERSION_ID="11"\n', "11.9"),
+    "Debian 14.0": ('ID=debian\nNAME="Debian GNU/Linux"\nVERSION_ID="14"\n', "14.0"),
+    "Ubuntu 24.04": ('ID=ubuntu\nID_LIKE=debian\nNAME=Ubuntu\nVERSION_ID="24.04"\n', "trixie/sid"),
+}
+"""What /usr/lib/os-release and /etc/debian_version say on hosts that are not supported."""
+
+
+def failures(argv: list[str]) -> dict[str, dict[str, t.Any]]:
+    """Run a preflight and return, by host, the task that failed and the facts known until then."""
+    callbacks = ("ANSIBLE_STDOUT_CALLBACK", "ANSIBLE_CALLBACKS_ENABLED")
+    environment = ansible_environment() | dict.fromkeys(callbacks, "ansible.posix.json")
+    result = subprocess.run(
+        argv, cwd=ROOT, capture_output=True, text=True, check=False, env=environment, timeout=900
+    )
+    document = json.loads(result.stdout[result.stdout.index("{") :])
+    found: dict[str, dict[str, t.Any]] = {}
+    facts: dict[str, dict[str, t.Any]] = {}
+    for task in document["plays"][0]["tasks"]:
+        for host, outcome in task["hosts"].items():
+            if outcome.get("failed"):
+                found[host] = {**outcome, "facts": facts.get(host, {})}
+            facts.setdefault(host, {}).update(outcome.get("ansible_facts") or {})
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -32,20 +56,7 @@ def refusals(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> dict[str, di
     lab.run("touch /tmp/snapshot && sleep 1.1")
     argv = lab.playbook_argv("playbooks/preflight.yml", "-i", str(inventory), "--forks", "6")
     argv[argv.index("--limit") + 1] = "case*"
-    callbacks = ("ANSIBLE_STDOUT_CALLBACK", "ANSIBLE_CALLBACKS_ENABLED")
-    environment = ansible_environment() | dict.fromkeys(callbacks, "ansible.posix.json")
-    result = subprocess.run(
-        argv, cwd=ROOT, capture_output=True, text=True, check=False, env=environment, timeout=900
-    )
-    document = json.loads(result.stdout[result.stdout.index("{") :])
-    found: dict[str, dict[str, t.Any]] = {}
-    facts: dict[str, dict[str, t.Any]] = {}
-    for task in document["plays"][0]["tasks"]:
-        for host, outcome in task["hosts"].items():
-            if outcome.get("failed"):
-                found[host] = {**outcome, "facts": facts.get(host, {})}
-            facts.setdefault(host, {}).update(outcome.get("ansible_facts") or {})
-    return found
+    return failures(argv)
 
 
 @pytest.mark.parametrize("number", range(len(CASES)), ids=[case["name"] for case in CASES])
@@ -67,6 +78,30 @@ def test_a_bad_inventory_is_refused_with_the_exact_message(
         "disk_free_mb": room["disk_free_mb"],
     }
     assert found == [text.format(**values) for text in CASES[number]["problems"]]
+
+
+@pytest.fixture(params=RELEASES)
+def foreign(lab: Lab, request: pytest.FixtureRequest) -> t.Iterator[str]:
+    """Name of a release that the host pretends to be; the mounts hide its own files, no more."""
+    release, version = RELEASES[request.param]
+    said = {"/usr/lib/os-release": release, "/etc/debian_version": f"{version}\n"}
+    try:
+        for path, content in said.items():
+            cover = f"/run/test-{pathlib.Path(path).name}"
+            lab.run(f"cat > {cover} && mount --bind {cover} {path}", stdin=content)
+        yield request.param
+    finally:
+        for path in said:
+            lab.run(f"while mountpoint -q {path}; do umount {path}; done")
+        lab.run("rm -f /run/test-os-release /run/test-debian_version")
+
+
+def test_an_unsupported_release_is_refused(lab: Lab, foreign: str) -> None:
+    """With the inventory as it is; the release is the host's only fault."""
+    found = failures(lab.playbook_argv("playbooks/preflight.yml"))
+    assert [problem["message"] for problem in found[lab.name]["problems"]] == [
+        f"{lab.name} runs {foreign}, but only Debian 12 and 13 are supported. Install one of them."
+    ]
 
 
 @pytest.mark.usefixtures("refusals")
