@@ -24,11 +24,8 @@ STATE = ROOT / ".lab"
 ANSIBLE = ROOT / os.environ.get("VEDFOLNIR_ANSIBLE", ".venv/bin")
 """Where Ansible's programs are; the part ``lowest`` names another environment."""
 _FURTHER = os.environ.get("VEDFOLNIR_LAB_INVENTORY", "").split(":")
-INVENTORIES = [
-    ROOT / "inventories" / "lab",
-    STATE / "inventory",
-    *(pathlib.Path(path) for path in _FURTHER if path),
-]
+_USUAL = [ROOT / "inventories" / "lab", STATE / "inventory"]
+INVENTORIES = list(dict.fromkeys([*_USUAL, *(pathlib.Path(path) for path in _FURTHER if path)]))
 SSH_OPTIONS = (
     "BatchMode=yes",
     "ConnectTimeout=20",

@@ -228,7 +228,18 @@ def inventory_variables(archive: Path) -> dict[str, object]:
             }
         ],
         "lab_images": {i.name: i.reference for i in images},
+        "lab_debian_mirror": _debian_mirror(),
     }
+
+
+def _debian_mirror() -> str:
+    """Return the address of the Debian archive that debootstrap chose on this machine."""
+    base = catalogue()["base-trixie"].reference
+    show = ["docker", "run", "--rm", "--network=none", base, "cat", "/etc/apt/sources.list"]
+    kind, address, *_rest = output(show).split()
+    if kind != "deb":
+        raise LabError(f"{base} has an unknown /etc/apt/sources.list; run ./lab down --images.")
+    return address
 
 
 def remove_all() -> None:

@@ -93,8 +93,9 @@ def _run_part(part: Part, *, fresh: bool) -> Count:
     count = Count()
     try:
         _install(part.apt)
-        if part.lab:
+        if part.lab or part.images:
             hosts.prepare(part.images)
+        if part.lab:
             if fresh:
                 hosts.destroy()
             hosts.create()
