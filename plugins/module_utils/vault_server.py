@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 import typing as t
 
 try:
@@ -120,3 +121,125 @@ def login(client: hvac.Client, credentials_path: str) -> None:
         raise VaultError(
             "forbidden", f"{exc}; the credentials in {credentials_path} are not valid (any more)"
         ) from exc
+
+
+class Status(t.NamedTuple):
+    """What a server says of itself to everybody."""
+
+    initialized: bool
+    sealed: bool
+    threshold: int
+    shares: int
+    progress: int
+    kind: str
+    """How it is unsealed: ``shamir``, or the name of another seal."""
+    version: str
+
+
+def ask(
+    client: hvac.Client,
+    method: t.Literal["get", "post", "put", "delete", "list"],
+    path: str,
+    body: t.Mapping[str, t.Any] | None = None,
+    what: str = "",
+) -> dict[str, t.Any]:
+    """Send one request below ``/v1/`` and return the answer, empty when there is none.
+
+    Raises:
+        VaultError: naming ``what`` (by default the path) was asked.
+    """
+    with asking(what or path):
+        arguments: dict[str, t.Any] = {} if body is None else {"json": dict(body)}
+        answer = client.adapter.request(method, f"/v1/{path}", **arguments)
+    return answer if isinstance(answer, dict) else {}
+
+
+def status(client: hvac.Client) -> Status:
+    """Return the state of the server; a sealed or empty one answers, too.
+
+    Raises:
+        VaultError: when it is down.
+    """
+    answer = ask(client, "get", "sys/seal-status", what="ask for the state")
+    return Status(
+        initialized=bool(answer.get("initialized")),
+        sealed=bool(answer.get("sealed", True)),
+        threshold=int(answer.get("t") or 0),
+        shares=int(answer.get("n") or 0),
+        progress=int(answer.get("progress") or 0),
+        kind=str(answer.get("type") or ""),
+        version=str(answer.get("version") or ""),
+    )
+
+
+def wait_for_answer(client: hvac.Client, seconds: float) -> Status:
+    """Return the state of a server that may just be starting.
+
+    Raises:
+        VaultError: when it has not answered in time.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return status(client)
+        except VaultError as exc:
+            if exc.reason != "down" or time.monotonic() > end:
+                raise
+        time.sleep(0.5)
+
+
+def wait_until_active(client: hvac.Client, seconds: float) -> None:
+    """Return when an unsealed server has become the one that works (the leader, even alone).
+
+    Raises:
+        VaultError: when it has not in time.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            if ask(client, "get", "sys/leader", what="wait for the leader").get("is_self"):
+                return
+        except VaultError as exc:
+            if time.monotonic() > end or exc.reason in ("down", "missing"):
+                raise
+        if time.monotonic() > end:
+            raise VaultError(
+                "refused", f"Vault is unsealed, but did not begin to work within {seconds:.0f} s"
+            )
+        time.sleep(0.3)
+
+
+def wait_until_unsealed(client: hvac.Client, seconds: float) -> Status:
+    """Return the state of a server that unseals itself.
+
+    Raises:
+        VaultError: when it has not in time.
+    """
+    end = time.monotonic() + seconds
+    while (now := status(client)).sealed:
+        if time.monotonic() > end:
+            raise VaultError(
+                "sealed",
+                f"Vault has not been unsealed by its seal ({now.kind}) within {seconds:.0f} s; its "
+                "journal says why",
+            )
+        time.sleep(0.5)
+    return now
+
+
+def unseal(client: hvac.Client, keys: t.Iterable[str]) -> Status:
+    """Hand keys over until the server is unsealed or there are no more; return its state.
+
+    Raises:
+        VaultError: for a key that cannot be one. Whether a key is the right one shows only with
+            the last of a quorum; the server then forgets all that it was given.
+    """
+    now = status(client)
+    if not now.initialized:
+        raise VaultError("missing", "Vault is not initialised; run site.yml")
+    for key in keys:
+        if not now.sealed:
+            break
+        ask(client, "put", "sys/unseal", {"key": key}, what="unseal")
+        now = status(client)
+    return now

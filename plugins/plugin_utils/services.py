@@ -45,6 +45,7 @@ PASSED = (
     "healthcheck",
     "image",
     "init",
+    "memswap_limit",
     "platform",
     "pull_policy",
     "runtime",
@@ -64,6 +65,7 @@ EXPOSING = {"cap_add": "cap_add", "ports": "a published port"}
 """Keys that take hardening back; each needs a reason in ``waive``."""
 
 KNOWN = frozenset(PASSED) | {
+    "addresses",
     "cap_add",
     "depends_on",
     "files",
@@ -118,6 +120,11 @@ def _incomplete(service: t.Mapping[str, t.Any]) -> t.Iterator[str]:
     missing = [key for key in ("memory", "cpus", "pids") if not limits.get(key)]
     if missing:
         yield f"has no limit for {', '.join(missing)}"
+    addresses = service.get("addresses") or {}
+    if set(addresses) - set(service.get("networks") or []):
+        yield "has an address on a network that it is not on"
+    if addresses and service.get("replicas"):
+        yield "has an address, which replicas cannot share"
 
 
 def _exposed(service: t.Mapping[str, t.Any]) -> t.Iterator[str]:
@@ -173,7 +180,14 @@ def _networks(service: t.Mapping[str, t.Any], options: t.Mapping[str, t.Any]) ->
     networks = service.get("networks") or []
     if not networks:
         return {"network_mode": "none"}
-    return {"networks": {network: dict(options) for network in networks}}
+    fixed = service.get("addresses") or {}
+    return {
+        "networks": {
+            network: dict(options)
+            | ({"ipv4_address": str(fixed[network])} if network in fixed else {})
+            for network in networks
+        }
+    }
 
 
 def _resources(service: t.Mapping[str, t.Any]) -> dict[str, t.Any]:

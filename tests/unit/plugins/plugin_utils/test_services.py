@@ -31,6 +31,11 @@ def compose(**services: dict[str, t.Any]) -> dict[str, t.Any]:
     return result
 
 
+def test_an_address_is_given_on_its_network() -> None:
+    built = compose(vault=service(networks=["a", "b"], addresses={"b": "10.0.0.9"}))
+    assert built["vault"]["networks"] == {"a": {}, "b": {"ipv4_address": "10.0.0.9"}}
+
+
 def test_a_service_is_hardened_without_asking_for_it() -> None:
     built = compose(redis=service(networks=["internal"], secrets="redis"))
     assert re.fullmatch("[0-9a-f]{16}", built["redis"].pop("labels")["org.vedfolnir.digest"])
@@ -76,6 +81,11 @@ HEALTH = "has no health check; add one or waive 'healthcheck' with a reason"
         ({"user": "root"}, ROOT),
         ({"healthcheck": {}}, HEALTH),
         ({"limits": {}}, "has no limit for memory, cpus, pids"),
+        ({"addresses": {"internal": "10.0.0.9"}}, "has an address on a network that it is not on"),
+        (
+            {"networks": ["a"], "addresses": {"a": "10.0.0.9"}, "replicas": 2},
+            "has an address, which replicas cannot share",
+        ),
         ({"limits": {"memory": "1g", "cpus": 1, "pids": 0}}, "has no limit for pids"),
         ({"cap_add": ["CHOWN"]}, "cap_add needs a reason in waive.cap_add"),
         ({"ports": ["443:443"]}, "a published port needs a reason in waive.ports"),
