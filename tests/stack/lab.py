@@ -14,8 +14,10 @@ import pathlib
 import re
 import shlex
 import subprocess
+import time
 import typing as t
 
+import pytest
 import requests
 import yaml
 
@@ -189,6 +191,29 @@ class Lab:
             for name, value in store.items()
             if value
         }
+
+
+def redis_cli(lab: Lab, command: str) -> str:
+    """Run a Redis command as the application's user."""
+    password = lab.secrets()["redis_app"]
+    return lab.run(
+        "cd /srv/vedfolnir && docker compose exec -T redis sh -c "
+        f"'REDISCLI_AUTH=$(cat) redis-cli --no-auth-warning --user vedfolnir {command}'",
+        stdin=password,
+    ).strip()
+
+
+def wait_until(condition: t.Callable[[], bool], seconds: float, what: str) -> None:
+    """Poll until a condition holds, or fail naming what did not happen."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            if condition():
+                return
+        except (AssertionError, subprocess.TimeoutExpired):
+            pass
+        time.sleep(2)
+    pytest.fail(f"after {seconds:.0f} s: {what}")
 
 
 def ansible_environment() -> dict[str, str]:

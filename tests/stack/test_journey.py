@@ -10,8 +10,7 @@ import typing as t
 import pytest
 import requests
 import visitor
-from lab import Lab
-from test_restart import redis_cli
+from lab import Lab, redis_cli
 from visitor import LOGIN, Platform, Visitor
 
 

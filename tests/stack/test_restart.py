@@ -9,7 +9,7 @@ import time
 import typing as t
 
 import pytest
-from lab import Lab
+from lab import Lab, redis_cli, wait_until
 
 MYSQL = "mysql --defaults-extra-file=/run/secrets/root.cnf --batch --skip-column-names vedfolnir"
 JOB = "run --rm --no-TTY --no-deps --entrypoint bash mysql-users -c"
@@ -20,29 +20,6 @@ def sql(lab: Lab, statement: str) -> str:
     """Run a statement as the database's administrator, over the network and TLS."""
     script = f"{MYSQL} -e {shlex.quote(statement)}"
     return lab.compose(f"{JOB} {shlex.quote(script)} 2>/dev/null").strip()
-
-
-def redis_cli(lab: Lab, command: str) -> str:
-    """Run a Redis command as the application's user."""
-    password = lab.secrets()["redis_app"]
-    return lab.run(
-        "cd /srv/vedfolnir && docker compose exec -T redis sh -c "
-        f"'REDISCLI_AUTH=$(cat) redis-cli --no-auth-warning --user vedfolnir {command}'",
-        stdin=password,
-    ).strip()
-
-
-def wait_until(condition: t.Callable[[], bool], seconds: float, what: str) -> None:
-    """Poll until a condition holds, or fail naming what did not happen."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            if condition():
-                return
-        except (AssertionError, subprocess.TimeoutExpired):
-            pass
-        time.sleep(2)
-    pytest.fail(f"after {seconds:.0f} s: {what}")
 
 
 @pytest.fixture

@@ -11,8 +11,7 @@ import pytest
 import requests
 import socketio  # type: ignore[import-untyped]
 import websocket
-from lab import Lab
-from test_restart import wait_until
+from lab import Lab, wait_until
 from visitor import LOGIN, Visitor
 
 SOCKET = "/socket.io/?EIO=4&transport="

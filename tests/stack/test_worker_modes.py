@@ -6,8 +6,7 @@ import dataclasses
 import typing as t
 
 import pytest
-from lab import Lab
-from test_restart import redis_cli
+from lab import Lab, redis_cli
 from visitor import Caption, Platform, Visitor, caption_arrives
 
 
