@@ -50,7 +50,10 @@ class ActionModule(ActionBase):
         path = f"{settings['root']}/compose.d/{args['name']}.yml"
         try:
             compose = svc.fragment(
-                services, digests=_digests(services, rendered, settings), settings=settings
+                args["name"],
+                services if present else {},
+                digests=_digests(services, rendered, settings),
+                settings=settings,
             )
         except svc.ServiceError as exc:
             raise AnsibleActionFail(str(exc)) from exc
@@ -72,9 +75,13 @@ class ActionModule(ActionBase):
                 "absent": args.get("absent") or [],
             }
         else:
-            compose = {"services": {}}
             module_args = {
                 "absent": [path, *[item["path"] for item in rendered], *(args.get("absent") or [])]
+            }
+        if services or not present:
+            module_args["look"] = {
+                "project": settings["project"],
+                "record": settings["jobs_record"],
             }
         module_result = self._execute_module(
             module_name="vedfolnir.stack.files",
@@ -83,7 +90,19 @@ class ActionModule(ActionBase):
         )
         result.update(module_result)
         if not result.get("failed"):
-            result["plan"] = _plan(path, compose, rendered, result)
+            changed = set(result["changed_files"])
+            result["plan"] = svc.plan(
+                args["name"],
+                compose,
+                containers=result.pop("containers", {}),
+                ran=result.pop("ran", {}),
+                reloads={
+                    name
+                    for item in rendered
+                    if item["path"] in changed
+                    for name in item.get("reload") or []
+                },
+            )
             result["jobs"] = svc.jobs(services, compose) if present else []
         return result
 
@@ -173,41 +192,3 @@ def _digests(
             parts["secrets"] = str(revisions.get(service["secrets"], "pending"))
         digests[name] = svc.digest(parts)
     return digests
-
-
-def _loaded(text: str) -> dict[str, t.Any]:
-    """Return the fragment in a text; one that somebody broke has no services."""
-    try:
-        loaded = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return {}
-    return loaded if isinstance(loaded, dict) else {}
-
-
-def _plan(
-    path: str,
-    compose: dict[str, t.Any],
-    rendered: list[dict[str, t.Any]],
-    result: dict[str, t.Any],
-) -> dict[str, str]:
-    """Compare the fragment on the host with the new one, service by service."""
-    changed = set(result.get("changed_files") or [])
-    old: dict[str, t.Any] = compose
-    if path in changed:
-        diffs = result.get("diff") or []
-        old = _loaded(next((item["before"] for item in diffs if item["before_header"] == path), ""))
-    before_services, after_services = old.get("services") or {}, compose["services"]
-    plan: dict[str, str] = {
-        name: "remove" for name in before_services if name not in after_services
-    }
-    reloads = {
-        name for item in rendered if item["path"] in changed for name in item.get("reload") or []
-    }
-    for name, definition in after_services.items():
-        if name not in before_services:
-            plan[name] = "create"
-        elif before_services[name] != definition:
-            plan[name] = "recreate"
-        else:
-            plan[name] = "reload" if name in reloads else "unchanged"
-    return plan

@@ -93,6 +93,18 @@ options:
     type: list
     elements: path
     default: []
+  look:
+    description: What M(vedfolnir.stack.service) wants to know in the same round trip.
+    type: dict
+    suboptions:
+      project:
+        description: Compose project whose containers are returned.
+        type: str
+        required: true
+      record:
+        description: File in which M(vedfolnir.stack.jobs) remembers what has run.
+        type: path
+        required: true
 """
 
 EXAMPLES = r"""
@@ -111,9 +123,20 @@ changed_files:
   returned: always
   type: list
   elements: str
+containers:
+  description: C(fragment) and C(digest), from the labels, of the project's containers by service.
+  returned: when O(look) is given
+  type: dict
+ran:
+  description: Digest with which each job ran last.
+  returned: when O(look) is given
+  type: dict
 """
 
+import typing as t
+
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.vedfolnir.stack.plugins.module_utils import containers, jobs
 from ansible_collections.vedfolnir.stack.plugins.module_utils.files import FileError, Reconciler
 
 _OWNERSHIP = {
@@ -150,6 +173,13 @@ def main() -> None:
                 },
             },
             "absent": {"type": "list", "elements": "path", "default": []},
+            "look": {
+                "type": "dict",
+                "options": {
+                    "project": {"type": "str", "required": True},
+                    "record": {"type": "path", "required": True},
+                },
+            },
         },
         supports_check_mode=True,
     )
@@ -173,7 +203,12 @@ def main() -> None:
             work.absent(path)
     except (FileError, OSError) as exc:
         module.fail_json(msg=str(exc), changed_files=work.changed)
-    module.exit_json(changed=bool(work.changed), changed_files=work.changed, diff=work.diff)
+    seen: dict[str, t.Any] = {}
+    if look := module.params["look"]:
+        docker = module.get_bin_path("docker")
+        seen["containers"] = containers.look(docker, look["project"])
+        seen["ran"] = jobs.read_record(look["record"])
+    module.exit_json(changed=bool(work.changed), changed_files=work.changed, diff=work.diff, **seen)
 
 
 if __name__ == "__main__":

@@ -86,7 +86,8 @@ EXAMPLES = r"""
 RETURN = r"""
 plan:
   description: What happens to each service, one of V(create), V(recreate), V(reload), V(remove),
-    V(unchanged).
+    V(unchanged), and V(run) for a job. It is told from the containers that there are, not from
+    files that a run wrote which was killed before it replaced them.
   returned: always
   type: dict
 jobs:

@@ -58,6 +58,9 @@ PASSED = (
 )
 """Keys that mean the same in a service dictionary and in Compose."""
 
+LABEL_FRAGMENT = "org.vedfolnir.fragment"
+"""Label that names the fragment that a container comes from, and its owner when that is gone."""
+
 JOB_MEANS = frozenset({"depends_on", "deploy", "logging"})
 """Keys that say how a job runs and not what it does: a change of them alone is no reason to."""
 
@@ -227,6 +230,7 @@ def compose_service(
     name: str,
     service: t.Mapping[str, t.Any],
     *,
+    fragment_name: str,
     alias: str,
     all_services: t.Mapping[str, t.Mapping[str, t.Any]],
     content_digest: str,
@@ -237,6 +241,7 @@ def compose_service(
     Args:
         name: Compose service name (with the replica's number, if any).
         service: The service dictionary.
+        fragment_name: The fragment's, for a label.
         alias: The name without the replica's number; a second name on each network.
         all_services: Every service of the role, to expand dependencies on replicas.
         content_digest: Digest of the files and secrets that the container reads.
@@ -274,13 +279,15 @@ def compose_service(
     else:
         result["restart"] = settings["restart"]
     means = JOB_MEANS if service.get("job") else frozenset[str]()
+    result["labels"] = {LABEL_FRAGMENT: fragment_name}
     made_of = {key: value for key, value in result.items() if key not in means}
     parts = {"content": content_digest, "definition": json.dumps(made_of, sort_keys=True)}
-    result["labels"] = {LABEL_DIGEST: digest(parts)}
+    result["labels"][LABEL_DIGEST] = digest(parts)
     return result
 
 
 def fragment(
+    name: str,
     services: t.Mapping[str, t.Mapping[str, t.Any]],
     *,
     digests: t.Mapping[str, str],
@@ -289,6 +296,7 @@ def fragment(
     """Return the Compose fragment (a mapping with ``services``) for a role's service dictionaries.
 
     Args:
+        name: The fragment's, which its containers carry as a label.
         services: Service dictionaries by name.
         digests: Content digest by service name, see :func:`digest`.
         settings: See :func:`compose_service`.
@@ -298,10 +306,11 @@ def fragment(
     """
     result: dict[str, Service] = {}
     for alias, service in services.items():
-        for name in replica_names(alias, service):
-            result[name] = compose_service(
-                name,
+        for replica in replica_names(alias, service):
+            result[replica] = compose_service(
+                replica,
                 service,
+                fragment_name=name,
                 alias=alias,
                 all_services=services,
                 content_digest=digests.get(alias, ""),
@@ -348,3 +357,44 @@ def jobs(
         for name, service in services.items()
         if service.get("job")
     ]
+
+
+def plan(
+    name: str,
+    compose: t.Mapping[str, t.Any],
+    *,
+    containers: t.Mapping[str, t.Mapping[str, str]],
+    ran: t.Mapping[str, str],
+    reloads: t.Collection[str],
+) -> dict[str, str]:
+    """Return what happens to each service of a fragment, by what is on the host and not by files.
+
+    Files may have been written by a run that was killed before it replaced the containers.
+
+    Args:
+        name: The fragment's.
+        compose: The fragment.
+        containers: ``fragment`` and ``digest`` of the containers there are, by service.
+        ran: Digest with which each job ran last.
+        reloads: Services with a changed file that they only reload.
+
+    Returns:
+        ``create``, ``recreate``, ``reload``, ``remove``, ``unchanged``, and ``run`` for a job.
+    """
+    services = compose["services"]
+    result = {
+        service: "remove"
+        for service, container in containers.items()
+        if container["fragment"] == name and service not in services
+    }
+    for service, definition in services.items():
+        wanted = definition["labels"][LABEL_DIGEST]
+        if "jobs" in definition.get("profiles", ()):
+            same, change = ran.get(service) == wanted, "run"
+        elif service in containers:
+            same, change = containers[service]["digest"] == wanted, "recreate"
+        else:
+            same, change = False, "create"
+        unchanged = "reload" if service in reloads else "unchanged"
+        result[service] = unchanged if same else change
+    return result

@@ -10,12 +10,14 @@ import re
 import signal
 import subprocess
 import time
+import typing as t
 
 import pytest
 from lab import ROOT, Lab, ansible_environment
 
 POINTS = int(os.environ.get("VEDFOLNIR_KILL_POINTS", "3"))
 HEADER = re.compile(r"^TASK \[(?P<name>.+?)\] \*+$")
+BEFORE_CONVERGING = "vedfolnir.stack.stack : Name the fragments of the project"
 SKIPPED = re.compile(r"Validating arguments against arg spec")
 
 
@@ -38,10 +40,10 @@ def tasks_that_run(lab: Lab) -> list[str]:
     return names
 
 
-def run_and_kill(lab: Lab, task: str) -> bool:
+def run_and_kill(lab: Lab, task: str, variables: dict[str, t.Any] | None = None) -> bool:
     """Start a run, kill it and its children while it is at a task; return whether it got there."""
     with subprocess.Popen(
-        lab.playbook_argv("site.yml"),
+        lab.playbook_argv("site.yml", variables=variables),
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -75,3 +77,16 @@ def test_a_killed_run_converges_the_next_time(healthy: Lab) -> None:
         assert healthy.unhealthy() == [], f"killed at {task!r}, not all services are healthy"
         print(f"killed at {task!r}: converged")
     assert healthy.playbook("site.yml").check().recap["changed"] == 0
+
+
+def test_after_a_kill_the_next_run_replaces_what_the_files_say(healthy: Lab) -> None:
+    """Killed between the fragments and the containers: one is replaced, its dependants are not."""
+    variables = {"redis_maxmemory_percent": 50}
+    before = healthy.started()
+    assert run_and_kill(healthy, BEFORE_CONVERGING, variables)
+    assert healthy.started() == before
+    run = healthy.playbook("site.yml", variables=variables).check()
+    after = healthy.started()
+    assert {name for name in after if before.get(name) != after[name]} == {"redis"}
+    assert re.search(r"^ +redis: recreate$", run.output.replace('"', ""), re.MULTILINE)
+    healthy.playbook("site.yml").check()

@@ -26,6 +26,21 @@ def test_check_do_check_do(tmp_path: pathlib.Path, run_module: Run) -> None:
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "d"]
 
 
+def test_what_the_service_action_wants_to_know(
+    tmp_path: pathlib.Path, run_module: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "docker").write_text("#!/bin/sh\nprintf 'redis\\tcache\\t1\\n'\n")
+    (tmp_path / "docker").chmod(0o755)
+    (tmp_path / "jobs.json").write_text('{"users": "2"}')
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    look = {"project": "stack", "record": f"{tmp_path}/jobs.json"}
+    result = run_module(files.main, look=look)
+    assert result["changed"] is False
+    assert result["containers"] == {"redis": {"fragment": "cache", "digest": "1"}}
+    assert result["ran"] == {"users": "2"}
+    assert "containers" not in run_module(files.main)
+
+
 def test_a_failure_tells_what_was_done_before_it(tmp_path: pathlib.Path, run_module: Run) -> None:
     (tmp_path / "d").mkdir()
     result = run_module(

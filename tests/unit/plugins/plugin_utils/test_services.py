@@ -26,7 +26,9 @@ def service(**options: t.Any) -> dict[str, t.Any]:
 
 
 def compose(**services: dict[str, t.Any]) -> dict[str, t.Any]:
-    built = svc.fragment(services, digests=dict.fromkeys(services, "d"), settings=SETTINGS)
+    built = svc.fragment(
+        "fragment", services, digests=dict.fromkeys(services, "d"), settings=SETTINGS
+    )
     result: dict[str, t.Any] = built["services"]
     return result
 
@@ -38,7 +40,9 @@ def test_an_address_is_given_on_its_network() -> None:
 
 def test_a_service_is_hardened_without_asking_for_it() -> None:
     built = compose(redis=service(networks=["internal"], secrets="redis"))
-    assert re.fullmatch("[0-9a-f]{16}", built["redis"].pop("labels")["org.vedfolnir.digest"])
+    labels = built["redis"].pop("labels")
+    assert re.fullmatch("[0-9a-f]{16}", labels.pop("org.vedfolnir.digest"))
+    assert labels == {"org.vedfolnir.fragment": "fragment"}
     assert built == {
         "redis": {
             "image": "redis:8",
@@ -240,13 +244,13 @@ def test_the_label_changes_with_definition_and_content(
 ) -> None:
     before = compose(redis=service())["redis"]["labels"]
     services = {"redis": service(**options)}
-    after = svc.fragment(services, digests={"redis": content}, settings=SETTINGS)
+    after = svc.fragment("fragment", services, digests={"redis": content}, settings=SETTINGS)
     assert (after["services"]["redis"]["labels"] == before) is same
 
 
 def job_digest(content: str = "d", **options: t.Any) -> str:
     services = {"redis": service(), "users": service(job=True, **options)}
-    built = svc.fragment(services, digests={"users": content}, settings=SETTINGS)
+    built = svc.fragment("fragment", services, digests={"users": content}, settings=SETTINGS)
     [job] = svc.jobs(services, built)
     assert job["name"] == "users"
     return job["digest"]
@@ -273,3 +277,46 @@ def test_a_job_is_due_when_its_definition_image_or_files_change() -> None:
 )
 def test_how_a_job_runs_is_no_reason_to_run_it_again(options: dict[str, t.Any]) -> None:
     assert job_digest(**options) == job_digest()
+
+
+def made(fragment: str = "fragment", digest: str = "new") -> dict[str, str]:
+    return {"fragment": fragment, "digest": digest}
+
+
+@pytest.mark.parametrize(
+    ("containers", "ran", "reloads", "expected"),
+    [
+        ({}, {}, set(), {"web": "create", "job": "run"}),
+        ({"web": made()}, {"job": "new"}, set(), {"web": "unchanged", "job": "unchanged"}),
+        ({"web": made()}, {"job": "old"}, {"web"}, {"web": "reload", "job": "run"}),
+        (
+            {"web": made(digest="old")},
+            {"job": "new"},
+            {"web"},
+            {"web": "recreate", "job": "unchanged"},
+        ),
+        ({"web": made(digest="")}, {"job": "new"}, set(), {"web": "recreate", "job": "unchanged"}),
+        (
+            {"web": made(fragment=""), "gone": made(), "else": made(fragment="other")},
+            {"job": "new"},
+            set(),
+            {"gone": "remove", "web": "unchanged", "job": "unchanged"},
+        ),
+    ],
+)
+def test_the_plan_says_what_happens_to_each_service(
+    containers: dict[str, dict[str, str]],
+    ran: dict[str, str],
+    reloads: set[str],
+    expected: dict[str, str],
+) -> None:
+    labels = {"labels": {"org.vedfolnir.digest": "new"}}
+    services = {"services": {"web": labels, "job": {**labels, "profiles": ["jobs"]}}}
+    found = svc.plan("fragment", services, containers=containers, ran=ran, reloads=reloads)
+    assert found == expected
+
+
+def test_the_plan_of_an_absent_fragment_removes_its_services() -> None:
+    containers = {"web": made(), "else": made(fragment="other")}
+    found = svc.plan("fragment", {"services": {}}, containers=containers, ran={}, reloads=())
+    assert found == {"web": "remove"}
