@@ -41,6 +41,8 @@ RENEW_DAYS = 60
 MIN_LENGTH = 16
 """Fewer characters are guessed, and four classes need some room."""
 KINDS = ("password", "hex", "fernet", "ca", "tls", "given")
+VAULT_MARKER = "__vault"
+"""Key of a store whose values have moved to Vault; under it the names that Vault must have."""
 
 
 class SecretError(Exception):
@@ -424,23 +426,42 @@ def write_runtime(
     With ``check`` nothing is written, and the result is what would change.
     """
     changed: list[str] = []
-    if not check:
-        os.makedirs(root, mode=0o711, exist_ok=True)
-        os.chmod(root, 0o711)  # noqa: S103 - services pass through, they cannot list
     for service, spec in files.items():
-        uid, _separator, gid = str(spec["owner"]).partition(":")
-        owner = int(uid), int(gid or uid)
+        owner = owner_of(spec)
         directory = os.path.join(root, service)
         if not check:
-            os.makedirs(directory, mode=0o500, exist_ok=True)
-            os.chown(directory, *owner)
-            os.chmod(directory, 0o500)
+            make_directory(directory, owner, 0o500)
         for name, text in contents[service].items():
             if write_private(os.path.join(directory, name), text, *owner, check=check):
                 changed.append(f"{service}/{name}")
-        extra = _clean(directory, set(contents[service]), check)
-        changed += [f"{service}/{name}" for name in extra]
-    return changed + _clean(root, set(files), check)
+    return changed + clean_runtime(root, contents, check)
+
+
+def owner_of(spec: t.Mapping[str, t.Any]) -> tuple[int, int]:
+    """Return the numeric user and group of a consumer."""
+    uid, _separator, gid = str(spec["owner"]).partition(":")
+    return int(uid), int(gid or uid)
+
+
+def make_directory(path: str, owner: tuple[int, int], mode: int) -> None:
+    """Make a consumer's directory; consumers pass through the one above it, they cannot list it."""
+    root = os.path.dirname(path)
+    os.makedirs(root, mode=0o711, exist_ok=True)
+    os.chmod(root, 0o711)  # noqa: S103
+    os.makedirs(path, mode=mode, exist_ok=True)
+    os.chown(path, *owner)
+    os.chmod(path, mode)
+
+
+def clean_runtime(
+    root: str, wanted: t.Mapping[str, t.Collection[str]], check: bool = False
+) -> list[str]:
+    """Remove all but ``wanted`` (file names by service); return what was or would be removed."""
+    removed: list[str] = []
+    for service, names in wanted.items():
+        extra = _clean(os.path.join(root, service), names, check)
+        removed += [f"{service}/{name}" for name in extra]
+    return removed + _clean(root, wanted, check)
 
 
 def _clean(directory: str, keep: t.Collection[str], check: bool) -> list[str]:
@@ -465,7 +486,11 @@ def main(argv: t.Sequence[str]) -> int:
     with open(manifest_path, encoding="utf-8") as handle:
         files = json.load(handle)["files"]
     try:
-        changed = write_runtime(runtime, files, rendered_files(files, read_store(store_path)))
+        store = read_store(store_path)
+        if VAULT_MARKER in store:
+            sys.stdout.write("vedfolnir secrets: the values are in Vault, its agents render them\n")
+            return 0
+        changed = write_runtime(runtime, files, rendered_files(files, store))
     except SecretError as exc:
         sys.stderr.write(f"vedfolnir secrets: {exc}\n")
         return 1

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: secrets
-short_description: Generate the stack's secrets on the host and render the files of their consumers
+short_description: Generate the stack's secrets on the host, bring their files to the consumers
 version_added: 0.1.0
 description:
-  - The local provider. Values are generated on the host, kept in a file that only root reads, and
-    rendered to a directory per service on a tmpfs; they never travel to the controller.
+  - Values are generated on the host and never travel to the controller. The local provider keeps
+    them in a file that only root reads; with O(provider=vault) they are documents in Vault.
+  - Files are rendered to a directory per service on a tmpfs, by this module or by one agent of
+    Vault for each service, which ends when it has done so. Both give the same files.
+  - The first run with O(provider=vault) takes the values of the local file over into Vault, gives
+    every consumer a policy and an AppRole, proves that the agents deliver, and only then empties
+    the local file. It has no way back.
   - A value that exists is never changed, except by O(given); one that the manifest no longer lists
     is kept.
 author:
@@ -58,8 +63,64 @@ options:
     description: Directory (on a tmpfs) of the consumers' files.
     type: path
     default: /run/vedfolnir/secrets
+  provider:
+    description: Where the values are.
+    type: str
+    choices: [local, vault]
+    default: local
+  vault:
+    description: How Vault and its agents are reached; required with O(provider=vault).
+    type: dict
+    suboptions:
+      address:
+        description: Vault's URL for this host.
+        type: str
+        required: true
+      agent_address:
+        description: Vault's URL for the agents.
+        type: str
+        required: true
+      ca_file:
+        description: Certificate of the authority that signed Vault's.
+        type: path
+        required: true
+      credentials_file:
+        description: JSON file with C(role_id) and C(secret_id) of the AppRole to log in with.
+        type: path
+        required: true
+      mount:
+        description: Mount of the key-value store, version 2.
+        type: str
+        default: vedfolnir
+      bound_cidrs:
+        description: Subnets that agents may log in from.
+        type: list
+        elements: str
+        required: true
+      project_src:
+        description: Directory of the Compose project.
+        type: path
+        required: true
+      project_name:
+        description: Name of the Compose project.
+        type: str
+        required: true
+      compose_files:
+        description: Compose files that describe the agents, relative to O(vault.project_src).
+        type: list
+        elements: str
+        required: true
+      agents_directory:
+        description: Directory on a tmpfs for what agents start with; empty when none runs.
+        type: path
+        default: /run/vedfolnir/agents
+      settings_file:
+        description: File that keeps these settings for the delivery at boot.
+        type: path
+        default: /etc/vedfolnir/secrets/vault.json
 requirements:
   - cryptography (on the host)
+  - hvac (on the host, with O(provider=vault))
 """
 
 EXAMPLES = r"""
@@ -73,12 +134,37 @@ EXAMPLES = r"""
         owner: "999:999"
         files:
           users.acl: "user app on #${redis_app|sha256} ~* +@all\n"
+
+- name: Keep them in Vault
+  vedfolnir.stack.secrets:
+    provider: vault
+    manifest: "{{ manifest }}"
+    files: "{{ files }}"
+    vault:
+      address: https://172.30.0.250:8200
+      agent_address: https://vault:8200
+      ca_file: /etc/vedfolnir/vault/ca.pem
+      credentials_file: /etc/vedfolnir/vault/approle.json
+      bound_cidrs: [172.30.0.0/24]
+      project_src: /srv/vedfolnir
+      project_name: vedfolnir
+      compose_files: [compose.yml, compose.d/vault.yml, compose.d/agents.yml]
 """
 
 RETURN = r"""
 generated:
   description: Names of the secrets that were (or would be) made or replaced.
   returned: always
+  type: list
+  elements: str
+moved:
+  description: Names of the secrets that Vault took (or would take) over from the local file.
+  returned: with O(provider=vault)
+  type: list
+  elements: str
+access:
+  description: Policies and AppRoles in Vault that were (or would be) changed.
+  returned: with O(provider=vault)
   type: list
   elements: str
 changed_files:
@@ -96,80 +182,174 @@ revisions:
 import contextlib
 import json
 import os
+import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.vedfolnir.stack.plugins.module_utils import secrets as provider
+from ansible_collections.vedfolnir.stack.plugins.module_utils import vault_provider
 from ansible_collections.vedfolnir.stack.plugins.module_utils.files import (
     FileError,
     write_atomic,
 )
+from ansible_collections.vedfolnir.stack.plugins.module_utils.vault_server import VaultError
+
+ARGUMENTS: dict[str, t.Any] = {
+    "manifest": {"type": "list", "elements": "dict", "required": True, "no_log": False},
+    "files": {"type": "dict", "required": True, "no_log": False},
+    "given": {"type": "dict", "default": {}, "no_log": True},
+    "directory": {"type": "path", "default": "/etc/vedfolnir/secrets"},
+    "runtime_directory": {"type": "path", "default": "/run/vedfolnir/secrets"},
+    "provider": {"type": "str", "choices": ["local", "vault"], "default": "local"},
+    "vault": {
+        "type": "dict",
+        "options": {
+            "address": {"type": "str", "required": True},
+            "agent_address": {"type": "str", "required": True},
+            "ca_file": {"type": "path", "required": True},
+            "credentials_file": {"type": "path", "required": True, "no_log": False},
+            "mount": {"type": "str", "default": "vedfolnir"},
+            "bound_cidrs": {"type": "list", "elements": "str", "required": True},
+            "project_src": {"type": "path", "required": True},
+            "project_name": {"type": "str", "required": True},
+            "compose_files": {"type": "list", "elements": "str", "required": True},
+            "agents_directory": {"type": "path", "default": "/run/vedfolnir/agents"},
+            "settings_file": {"type": "path", "default": "/etc/vedfolnir/secrets/vault.json"},
+        },
+    },
+}
 
 
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
-        argument_spec={
-            "manifest": {"type": "list", "elements": "dict", "required": True, "no_log": False},
-            "files": {"type": "dict", "required": True, "no_log": False},
-            "given": {"type": "dict", "default": {}, "no_log": True},
-            "directory": {"type": "path", "default": "/etc/vedfolnir/secrets"},
-            "runtime_directory": {"type": "path", "default": "/run/vedfolnir/secrets"},
-        },
+        argument_spec=ARGUMENTS,
+        required_if=[("provider", "vault", ["vault"])],
         supports_check_mode=True,
     )
     params = module.params
-    directory, runtime, files = params["directory"], params["runtime_directory"], params["files"]
-    store_path, manifest_path = (
-        os.path.join(directory, "store.json"),
-        os.path.join(directory, "manifest.json"),
-    )
     given = {name: "" if value is None else str(value) for name, value in params["given"].items()}
-    manifest_text = (
-        json.dumps({"secrets": params["manifest"], "files": files}, indent=2, sort_keys=True) + "\n"
-    )
+    work = _in_vault if params["provider"] == "vault" else _locally
     try:
-        store = provider.read_store(store_path)
-        if module.check_mode and not store:
-            # On a fresh host cryptography may be missing; what is made here is thrown away, it
-            # serves to name what is wrong with the manifest.
-            with contextlib.suppress(ImportError):
-                provider.converge_store(store, params["manifest"], given)
-            module.exit_json(
-                changed=True,
-                generated=[
-                    item["name"]
-                    for item in params["manifest"]
-                    if item["kind"] != "given" or item["name"] in given
-                ],
-                revisions={},
-                changed_files=[
-                    f"{service}/{name}" for service, spec in files.items() for name in spec["files"]
-                ],
-            )
-        store, generated = provider.converge_store(store, params["manifest"], given)
-        contents = provider.rendered_files(files, store)
-        known = _read(manifest_path)
-        if not module.check_mode:
-            os.makedirs(directory, mode=0o700, exist_ok=True)
-            os.chmod(directory, 0o700)
-            if generated:
-                _write(store_path, json.dumps(store, indent=2, sort_keys=True))
-            if known != manifest_text:
-                _write(manifest_path, manifest_text)
-        written = provider.write_runtime(runtime, files, contents, check=module.check_mode)
-    except (provider.SecretError, FileError, OSError, ImportError) as exc:
+        result = work(params, given, check=module.check_mode)
+    except (provider.SecretError, FileError, VaultError, OSError, ImportError) as exc:
         module.fail_json(msg=f"The secrets cannot be made: {exc}")
-    module.exit_json(
-        changed=bool(generated or written or known != manifest_text),
-        generated=[name for name in generated if not name.startswith("__")],
-        changed_files=written,
-        revisions={
-            service: provider.revision(contents[service], store["__salt"]) for service in files
-        },
+    result["generated"] = [name for name in result["generated"] if not name.startswith("__")]
+    module.exit_json(**result)
+
+
+def _locally(params: dict[str, t.Any], given: dict[str, str], check: bool) -> dict[str, t.Any]:
+    files, manifest = params["files"], params["manifest"]
+    store_path = os.path.join(params["directory"], "store.json")
+    store = provider.read_store(store_path)
+    if provider.VAULT_MARKER in store:
+        raise provider.SecretError(
+            "the values of this host are in Vault; set stack_secrets_provider to vault"
+        )
+    if check and not store:
+        return _all_new(params, given)
+    store, generated = provider.converge_store(store, manifest, given)
+    contents = provider.rendered_files(files, store)
+    if not check and generated:
+        _write(store_path, json.dumps(store, indent=2, sort_keys=True))
+    noted = _note(params, check)
+    written = provider.write_runtime(params["runtime_directory"], files, contents, check=check)
+    return _result(params, store, generated, written, bool(noted))
+
+
+def _in_vault(params: dict[str, t.Any], given: dict[str, str], check: bool) -> dict[str, t.Any]:
+    files, options = params["files"], params["vault"]
+    store_path = os.path.join(params["directory"], "store.json")
+    local = provider.read_store(store_path)
+    settings = vault_provider.settings_of(options, params["runtime_directory"])
+    if check and not os.path.exists(settings.credentials_file):
+        # Vault is yet to be made. What there is moves; on a fresh host there is nothing.
+        if not local:
+            return _all_new(params, given) | {"moved": [], "access": []}
+        store, generated = provider.converge_store(local, params["manifest"], given)
+        contents = provider.rendered_files(files, store)
+        written = provider.write_runtime(settings.runtime_directory, files, contents, check=True)
+        result = _result(params, store, generated, written, True)
+        return result | {"moved": sorted(set(local) - set(generated)), "access": []}
+    noted = _note(params, check)
+    done = vault_provider.converge(
+        settings,
+        params["manifest"],
+        files,
+        given,
+        local,
+        made_at=vault_provider.file_moment(store_path),
+        cidrs=options["bound_cidrs"],
+        check=check,
     )
+    # Delivered and proven: only now the boot relies on Vault, and the local values go.
+    noted += _keep({options["settings_file"]: settings.text()}, check)
+    marker = json.dumps(vault_provider.marker(done.store), indent=2)
+    noted += _keep({store_path: marker}, check)
+    result = _result(params, done.store, done.generated, done.files, bool(noted or done.access))
+    return result | {"moved": done.moved, "access": done.access}
+
+
+def _all_new(params: dict[str, t.Any], given: dict[str, str]) -> dict[str, t.Any]:
+    """Predict for a host that has no values yet."""
+    # cryptography may be missing; what is made here is thrown away, it serves to name what is
+    # wrong with the manifest.
+    with contextlib.suppress(ImportError):
+        provider.converge_store({}, params["manifest"], given)
+    return {
+        "changed": True,
+        "generated": [
+            item["name"]
+            for item in params["manifest"]
+            if item["kind"] != "given" or item["name"] in given
+        ],
+        "revisions": {},
+        "changed_files": [
+            f"{service}/{name}"
+            for service, spec in params["files"].items()
+            for name in spec["files"]
+        ],
+    }
+
+
+def _result(
+    params: dict[str, t.Any],
+    store: dict[str, t.Any],
+    generated: list[str],
+    written: list[str],
+    changed: bool,
+) -> dict[str, t.Any]:
+    contents = provider.rendered_files(params["files"], store)
+    return {
+        "changed": bool(generated or written or changed),
+        "generated": generated,
+        "changed_files": written,
+        "revisions": {
+            service: provider.revision(contents[service], store["__salt"])
+            for service in params["files"]
+        },
+    }
+
+
+def _note(params: dict[str, t.Any], check: bool) -> list[str]:
+    """Keep the templates for the delivery at boot."""
+    content = {"secrets": params["manifest"], "files": params["files"]}
+    path = os.path.join(params["directory"], "manifest.json")
+    return _keep({path: json.dumps(content, indent=2, sort_keys=True) + "\n"}, check)
+
+
+def _keep(wanted: dict[str, str], check: bool) -> list[str]:
+    """Write the files that differ, and return them."""
+    late = [path for path, text in wanted.items() if _read(path) != text]
+    if not check:
+        for path in late:
+            _write(path, wanted[path])
+    return late
 
 
 def _write(path: str, text: str) -> None:
+    directory = os.path.dirname(path)
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    os.chmod(directory, 0o700)
     write_atomic(path, text.encode(), uid=0, gid=0, mode=0o600)
 
 

@@ -14,6 +14,7 @@ TYPED = {
     "lab": (".", ("-p", "vedfolnir_lab")),
     "gates": (".", ("tests/gates",)),
     "stack tests": (".", ("tests/stack", "tests/lab/bench.py")),
+    "vault tests": (".", ("tests/vault",)),
     "unit tests": (".", ("tests/unit",)),
 }
 

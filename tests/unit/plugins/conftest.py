@@ -12,6 +12,7 @@ import typing as t
 
 import pytest
 from ansible.module_utils import basic
+from ansible_collections.vedfolnir.stack.plugins.module_utils.vault_server import VaultError
 
 Run = t.Callable[..., dict[str, t.Any]]
 
@@ -77,3 +78,74 @@ def run_module(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
         return result
 
     return run
+
+
+class FakeVault:
+    """What Vault's HTTP interface would answer, in memory: documents, policies, AppRoles."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self.documents: dict[str, dict[str, t.Any]] = {}
+        self.settings: dict[str, dict[str, t.Any]] = {}
+        self.agents: list[str] = []
+
+    def values(self) -> dict[str, t.Any]:
+        """Return the data of every document."""
+        return {name: document["data"] for name, document in self.documents.items()}
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: t.Mapping[str, t.Any] | None = None,
+        wrap_ttl: str | None = None,
+    ) -> dict[str, t.Any] | None:
+        """Answer as OpenBao 2.7.2 did."""
+        if path.startswith("vedfolnir/"):
+            return self._document(method, path, dict(body or {}))
+        if path.endswith("/role-id"):
+            return {"data": {"role_id": "the-role"}}
+        if path.endswith("/secret-id"):
+            assert wrap_ttl
+            return {"wrap_info": {"token": "wrapped"}}
+        return self._setting(method, path, dict(body or {}))
+
+    def _document(self, method: str, path: str, body: dict[str, t.Any]) -> dict[str, t.Any] | None:
+        if method == "LIST":
+            return {"data": {"keys": sorted(self.documents)}} if self.documents else None
+        _mount, kind, name = path.split("/")
+        known = self.documents.get(name)
+        if method == "GET":
+            if known is None or known["data"] is None:
+                return None
+            metadata = {"version": known["version"], "custom_metadata": known["notes"]}
+            return {"data": {"data": known["data"], "metadata": metadata}}
+        if kind == "metadata":
+            assert known is not None
+            known["notes"] = body["custom_metadata"]
+            return {}
+        version = known["version"] if known else 0
+        if body["options"]["cas"] != version:
+            message = "check-and-set parameter did not match the current version"
+            raise VaultError("refused", f"{method} {path}: Vault answers: {message}")
+        notes = known["notes"] if known else None
+        self.documents[name] = {"data": body["data"], "version": version + 1, "notes": notes}
+        return {}
+
+    def _setting(self, method: str, path: str, body: dict[str, t.Any]) -> dict[str, t.Any] | None:
+        if method == "LIST":
+            names = [name.rpartition("/")[2] for name in self.settings if name.startswith(path)]
+            return {"data": {"keys": sorted(names)}} if names else None
+        if method == "DELETE":
+            del self.settings[path]
+            return {}
+        if method in ("PUT", "POST"):
+            self.settings[path] = body
+            return {}
+        return {"data": self.settings[path]} if path in self.settings else None
+
+
+@pytest.fixture
+def fake_vault() -> FakeVault:
+    """Return an empty Vault."""
+    return FakeVault()
