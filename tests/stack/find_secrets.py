@@ -2,14 +2,16 @@
 
 Reads a JSON object (name to value) from standard input, so that no value is in an argument, and
 prints one line ``place: name`` for each find. Places: the journal, ``docker inspect`` of
-containers, images and networks, process arguments, layers of every image, and files that everybody
-may read.
+containers, images and networks, arguments and environment of processes, layers of every image, and
+files that everybody may read. With ``--tokens`` whatever has the form of a token of Vault is found
+too, whichever it is.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -20,6 +22,11 @@ ROOTS = (
     *("/var/log", "/var/tmp"),
 )
 CHUNK = 8 * 2**20
+TOKEN = re.compile(
+    rb"(?<![\w.])(?=[\w.-]*[0-9])(?=[\w.-]*[A-Z])(?=[\w.-]*[a-z])"
+    rb"(?:s\.[A-Za-z0-9]{24}|hv[sbr]\.[\w-]{24,})(?![\w.])"
+)
+"""A token of OpenBao or Vault, long enough to be random."""
 
 
 def needles(secrets: dict[str, str]) -> dict[str, bytes]:
@@ -38,6 +45,8 @@ def search_stream(place: str, stream: t.IO[bytes], wanted: dict[str, bytes]) -> 
     while piece := stream.read(CHUNK):
         text = tail + piece
         found |= {f"{place}: {name}" for name, value in wanted.items() if value in text}
+        if "--tokens" in sys.argv and TOKEN.search(text):
+            found.add(f"{place}: a token of Vault")
         tail = text[-longest:]
     return found
 
@@ -58,14 +67,16 @@ def lines(argv: list[str]) -> list[str]:
 
 
 def search_processes(wanted: dict[str, bytes]) -> set[str]:
-    """Search the arguments of every process."""
+    """Search the arguments and the environment of every process."""
     found: set[str] = set()
+    places = {"cmdline": "arguments", "environ": "environment"}
     for entry in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{entry}/cmdline", "rb") as handle:
-                found |= search_stream(f"arguments of process {entry}", handle, wanted)
-        except OSError:
-            continue
+        for file, place in places.items():
+            try:
+                with open(f"/proc/{entry}/{file}", "rb") as handle:
+                    found |= search_stream(f"{place} of process {entry}", handle, wanted)
+            except OSError:
+                continue
     return found
 
 
