@@ -1,14 +1,46 @@
 # Copyright: Vedfolnir stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What a host has room for: memory, disk below a path, ports that somebody listens on."""
+"""What a host is and has room for: release, addresses, memory, disk, ports that are listened on."""
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import typing as t
 
 _LISTEN = "0A"
 """State of a listening socket in /proc/net/tcp (Linux, include/net/tcp_states.h)."""
+
+
+def release(text: str) -> dict[str, str]:
+    """Return the facts about the distribution from the text of /etc/os-release.
+
+    They have the names that the module setup gives them. What the text does not say is empty.
+    """
+    values: dict[str, str] = {}
+    for line in text.splitlines():
+        name, separator, value = line.partition("=")
+        if separator:
+            values[name] = " ".join(shlex.split(value))
+    version = values.get("VERSION_ID", "")
+    return {
+        "ansible_distribution": values.get("ID", "").capitalize(),
+        "ansible_distribution_major_version": version.partition(".")[0],
+        "ansible_distribution_release": values.get("VERSION_CODENAME", ""),
+        "ansible_distribution_version": version or values.get("VERSION_CODENAME", ""),
+    }
+
+
+def addresses(text: str) -> list[dict[str, str]]:
+    """Return ``interface`` and ``address`` of each IPv4 address from `ip -json address` output."""
+    return [
+        {"interface": str(link["ifname"]), "address": str(item["local"])}
+        for link in json.loads(text or "[]")
+        # The tool prints an empty object for what a filter leaves out.
+        for item in link.get("addr_info", ())
+        if item.get("family") == "inet"
+    ]
 
 
 def memory_mb(meminfo: str) -> int:

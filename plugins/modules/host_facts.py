@@ -1,18 +1,18 @@
 #!/usr/bin/python
 # Copyright: Vedfolnir stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Gather what a host has room for."""
+"""Gather what a host is and has room for."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: host_facts
-short_description: Gather what a host has room for
+short_description: Gather what a host is and has room for
 version_added: 0.1.0
 description:
-  - Memory, free disk below a path, and the ports that somebody listens on, in one short round trip.
-    The hardware facts of M(ansible.builtin.setup) take seconds, know no path that does not exist
-    yet, and no ports.
+  - The distribution, IPv4 addresses, memory, free disk below a path, and the ports that somebody
+    listens on, in one short round trip. M(ansible.builtin.setup) takes seconds for less, knows no
+    path that does not exist yet, and no ports.
 author:
   - Vedfolnir stack contributors (@vedfolnir)
 attributes:
@@ -43,7 +43,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Look at what the host has room for
+- name: Look at the host
   vedfolnir.stack.host_facts:
     path: /srv/vedfolnir
 """
@@ -56,9 +56,14 @@ ansible_facts:
   contains:
     vedfolnir_host:
       description:
-        - C(memory_mb), C(disk_free_mb) (both MiB) and C(listeners), each with C(port) and
-          C(process).
+        - C(addresses), each with C(interface) and C(address), C(memory_mb), C(disk_free_mb) (both
+          MiB) and C(listeners), each with C(port) and C(process).
       type: dict
+    distribution:
+      description:
+        - Also C(distribution_version), C(distribution_major_version) and C(distribution_release),
+          as M(ansible.builtin.setup) names them.
+      type: str
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -72,12 +77,18 @@ def main() -> None:
     )
     with open("/proc/meminfo", encoding="utf-8") as handle:
         meminfo = handle.read()
+    with open("/etc/os-release", encoding="utf-8") as handle:
+        release = host.release(handle.read())
+    # Without the tool there is nothing to compare addresses with, as on a host without a network.
+    ip = module.get_bin_path("ip")
+    links = module.run_command([ip, "-json", "address", "show"])[1] if ip else ""
     facts = {
+        "addresses": host.addresses(links),
         "memory_mb": host.memory_mb(meminfo),
         "disk_free_mb": host.disk_free_mb(module.params["path"]),
         "listeners": host.listeners(),
     }
-    module.exit_json(changed=False, ansible_facts={"vedfolnir_host": facts})
+    module.exit_json(changed=False, ansible_facts={**release, "vedfolnir_host": facts})
 
 
 if __name__ == "__main__":

@@ -19,8 +19,12 @@ HOST = {
     "distribution": "Debian",
     "distribution_major_version": "13",
     "distribution_version": "13.2",
-    "interfaces": [],
-    "vedfolnir_host": {"memory_mb": 32768, "disk_free_mb": 200000, "listeners": []},
+    "vedfolnir_host": {
+        "addresses": [],
+        "memory_mb": 32768,
+        "disk_free_mb": 200000,
+        "listeners": [],
+    },
 }
 
 

@@ -114,8 +114,8 @@ def newest(paths: list[str]) -> float:
 
 def unit(name: str, settings: list[str]) -> Record:
     """Return a unit's state, and whether its settings changed after it last started or reloaded."""
-    fields = ("LoadState", "ActiveState", "UnitFileState", "StateChangeTimestampMonotonic")
-    text = output("systemctl", "show", name, "-p", ",".join(fields))
+    fields = "LoadState,ActiveState,UnitFileState,NeedDaemonReload,StateChangeTimestampMonotonic"
+    text = output("systemctl", "show", name, "-p", fields)
     state = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
     since = int(state.get("StateChangeTimestampMonotonic") or 0) / 1e6
     started = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC) + since
@@ -124,6 +124,7 @@ def unit(name: str, settings: list[str]) -> Record:
         "exists": state.get("LoadState") in ("loaded", "masked"),
         "active": active,
         "enabled": state.get("UnitFileState") == "enabled",
+        "reread": state.get("NeedDaemonReload") == "no",
         "stale": active and newest(settings) > started,
     }
 
@@ -138,6 +139,11 @@ def images_missing(archives: list[Record]) -> list[str]:
         for archive in archives
         if not output("docker", "image", "inspect", "--format", "{{.Id}}", *archive["images"])
     ]
+
+
+def images() -> list[str]:
+    """Return the names of the images that are there, as Docker prints them."""
+    return output("docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}").splitlines()
 
 
 def account(name: str, group: str) -> Record:
@@ -192,6 +198,7 @@ def look(request: Record) -> Record:
         "certificate_texts": {path: read(path) for path in request["ca_paths"]},
         "bundle_stale": newest(ca_paths) > newest(["/etc/ssl/certs/ca-certificates.crt"]),
         "archives": images_missing(request["archives"]),
+        "images": images(),
         "firewall": firewall_digest(),
         "account": account(request["user"], request["user"]),
     }

@@ -124,3 +124,47 @@ def test_free_disk_is_the_one_of_the_nearest_directory(
     monkeypatch.setattr(os, "statvfs", statvfs)
     assert host.disk_free_mb(str(tmp_path / "not" / "there" / "yet")) == 2
     assert asked == [str(tmp_path)]
+
+
+DEBIAN = """PRETTY_NAME="Debian GNU/Linux 13 (trixie)"
+VERSION_ID="13"
+# a comment
+VERSION_CODENAME=trixie
+ID=debian
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "facts"),
+    [
+        (DEBIAN, ["Debian", "13", "trixie", "13"]),
+        ("ID=ubuntu\nVERSION_ID='24.04'\n", ["Ubuntu", "24", "", "24.04"]),
+        ("ID=debian\nVERSION_CODENAME=sid\n", ["Debian", "", "sid", "sid"]),
+        ("", ["", "", "", ""]),
+    ],
+)
+def test_the_release_has_the_names_of_setup(text: str, facts: list[str]) -> None:
+    names = ["", "_major_version", "_release", "_version"]
+    expected = {
+        f"ansible_distribution{name}": fact for name, fact in zip(names, facts, strict=True)
+    }
+    assert host.release(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", []),
+        ("[{}]", []),
+        (
+            '[{"ifname": "eth0", "addr_info": [{"family": "inet", "local": "10.0.0.1"},'
+            '{"family": "inet", "local": "10.0.0.2"}, {"family": "inet6", "local": "fe80::1"}]}]',
+            [
+                {"interface": "eth0", "address": "10.0.0.1"},
+                {"interface": "eth0", "address": "10.0.0.2"},
+            ],
+        ),
+    ],
+)
+def test_addresses_of_interfaces(text: str, found: list[dict[str, str]]) -> None:
+    assert host.addresses(text) == found
