@@ -90,3 +90,12 @@ def test_after_a_kill_the_next_run_replaces_what_the_files_say(healthy: Lab) -> 
     assert {name for name in after if before.get(name) != after[name]} == {"redis"}
     assert re.search(r"^ +redis: recreate$", run.output.replace('"', ""), re.MULTILINE)
     healthy.playbook("site.yml").check()
+
+
+def test_a_service_that_cannot_start_is_mended_by_the_next_run(healthy: Lab) -> None:
+    """The lab has no graphics card, so a reserved one keeps the container from starting."""
+    run = healthy.playbook("site.yml", variables={"ollama_gpus": 1})
+    assert run.status != 0
+    assert "gpu" in run.output.lower()
+    healthy.playbook("site.yml").check()
+    assert healthy.unhealthy() == []
