@@ -33,8 +33,21 @@ class Authority:
         self._name = _name(name)
         builder = self._builder(self._name, self._key.public_key())
         authority = x509.BasicConstraints(ca=True, path_length=0)
-        self._certificate = builder.add_extension(authority, critical=True).sign(
-            self._key, hashes.SHA256()
+        usage = x509.KeyUsage(
+            digital_signature=False,
+            content_commitment=False,
+            key_encipherment=False,
+            data_encipherment=False,
+            key_agreement=False,
+            key_cert_sign=True,
+            crl_sign=True,
+            encipher_only=False,
+            decipher_only=False,
+        )
+        self._certificate = (
+            builder.add_extension(authority, critical=True)
+            .add_extension(usage, critical=True)
+            .sign(self._key, hashes.SHA256())
         )
         self.certificate = _pem(self._certificate)
         """What clients trust, in PEM form."""
