@@ -66,6 +66,19 @@ class Host:
         """Return a client."""
         return vault.connect(self.url, self.ca)
 
+    @property
+    def has_keys(self) -> bool:
+        """Tell whether keys are sealed to this host."""
+        return os.path.exists(credential.path(self.directory))
+
+    def forget_keys(self, check: bool = False) -> bool:
+        """Remove keys that are sealed to this host and should not be (any more)."""
+        if self.unseal == "sealed" or not self.has_keys:
+            return False
+        if not check:
+            os.unlink(credential.path(self.directory))
+        return True
+
     def compose(self, *arguments: str) -> str:
         """Run Compose on the fragment of Vault alone and return what it says.
 

@@ -134,7 +134,7 @@ def set_up(client: hvac.Client, server: Server, plan: Plan) -> dict[str, t.Any]:
     for operator in plan.operators:  # before there is something to lose
         recovery.encrypt(operator, "A test of this key.\n")
     state: dict[str, t.Any] = {
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ"),
         "host": plan.host,
         "operators": [str(operator["name"]) for operator in plan.operators],
         "phase": "started",

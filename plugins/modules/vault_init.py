@@ -152,6 +152,10 @@ recovery_files:
   returned: always
   type: list
   elements: str
+date:
+  description: When Vault was set up, in UTC, such as C(20260131T120000Z).
+  returned: always
+  type: str
 version:
   description: Version of the server, empty when it is not running yet.
   returned: always
@@ -194,6 +198,7 @@ def _result(
         "sealed": sealed,
         "sealed_with": str(state.get("sealed_with") or ""),
         "recovery_files": setup.fetchable(directory),
+        "date": str(state.get("date") or ""),
         "version": status.version if status else "",
     }
 
@@ -205,6 +210,8 @@ def predict(host: Host) -> dict[str, t.Any]:
         status = vault.status(host.connect())
     except (ImportError, vault.VaultError):
         return _result(host.directory, ["certificate", "start"], None, False)
+    if host.forget_keys(check=True):
+        actions.append("forget keys")
     if host.reload_stale(check=True):
         actions.append("reload")
     if setup.needed(status, setup.read_state(host.directory)):
@@ -217,6 +224,8 @@ def predict(host: Host) -> dict[str, t.Any]:
 def bring_to_life(host: Host, plan: setup.Plan) -> dict[str, t.Any]:
     """Do it; see the module's documentation."""
     actions = ["certificate"] if host.certificate.ensure() else []
+    if host.forget_keys():
+        actions.append("forget keys")
     if host.start():
         actions.append("start")
     if host.reload_stale():
@@ -277,6 +286,11 @@ def main() -> None:
         result = predict(host) if module.check_mode else bring_to_life(host, plan)
     except _ERRORS as exc:
         module.fail_json(msg=str(exc), recovery_files=setup.fetchable(host.directory))
+    if not result["changed"] and host.unseal == "sealed" and not host.has_keys:
+        module.warn(
+            f"{params['name']} has no keys of its own, so Vault stays sealed after a reboot. Run "
+            "playbooks/unseal.yml with the files of a quorum of operators."
+        )
     module.exit_json(**result)
 
 

@@ -81,18 +81,18 @@ from ansible_collections.vedfolnir.stack.plugins.module_utils import vault_setup
 from ansible_collections.vedfolnir.stack.plugins.module_utils.vault_host import Host
 
 
-def _resealed(host: Host, status: vault.Status, keys: list[str]) -> bool:
+def _sealed_to_host(host: Host, threshold: int, keys: list[str], proven: bool) -> bool:
     """Seal a quorum to the host where it should have one and has none that works."""
-    quorum = keys[: status.threshold]
-    if host.unseal != "sealed" or len(quorum) < status.threshold:
+    if host.unseal != "sealed" or len(keys) < threshold:
         return False
     try:
         present = credential.unsealed(host.directory)
     except credential.CredentialError:
         present = []
-    if set(present) <= set(keys) and present:
+    # Keys that have just unsealed Vault are better than others that did not.
+    if present and (not proven or set(present) <= set(keys)):
         return False
-    credential.seal(host.directory, quorum)
+    credential.seal(host.directory, keys[:threshold])
     return True
 
 
@@ -100,29 +100,25 @@ def hand_over(host: Host, keys: list[str], check: bool) -> dict[str, t.Any]:
     """Hand the keys over; return the module's result."""
     client = host.connect()
     before = vault.status(client)
-    if not before.sealed or check:
-        missing = max(0, before.threshold - before.progress - len(keys)) if before.sealed else 0
-        return {
-            "changed": before.sealed,
-            "sealed": missing > 0,
-            "missing": missing,
-            "resealed": False,
-        }
+    result = {"changed": before.sealed, "sealed": before.sealed, "missing": 0, "resealed": False}
     if not keys:
         raise vault.VaultError("missing", "no key was given")
+    if check:
+        missing = max(0, before.threshold - before.progress - len(keys)) if before.sealed else 0
+        return {**result, "sealed": missing > 0, "missing": missing}
     status = vault.unseal(client, keys)
-    resealed = False
-    if not status.sealed:
-        vault.wait_until_active(client, setup.ACTIVE_SECONDS)
-        resealed = _resealed(host, before, keys)
-    elif status.progress == 0:
+    if status.sealed and status.progress == 0:
         raise vault.VaultError(
             "refused", "this quorum of keys does not unseal Vault; all have to be given again"
         )
+    if status.sealed:
+        return {**result, "missing": status.threshold - status.progress}
+    vault.wait_until_active(client, setup.ACTIVE_SECONDS)
+    resealed = _sealed_to_host(host, before.threshold, keys, proven=before.sealed)
     return {
-        "changed": True,
-        "sealed": status.sealed,
-        "missing": status.threshold - status.progress if status.sealed else 0,
+        "changed": before.sealed or resealed,
+        "sealed": False,
+        "missing": 0,
         "resealed": resealed,
     }
 

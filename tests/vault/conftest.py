@@ -7,12 +7,13 @@ import sys
 import typing as t
 
 import pytest
+from ansible.parsing.vault import VaultLib, VaultSecret
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "stack"))
 
-from lab import Lab
-from vaulted import Move, move
+from lab import Lab, wait_until
+from vaulted import KEYS, VARIABLES, Move, move
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +40,29 @@ def healthy(lab: Lab, moved: Move | None) -> t.Iterator[Lab]:
     assert lab.unhealthy() == []
     yield lab
     assert lab.unhealthy() == []
+
+
+@pytest.fixture
+def vault(healthy: Lab) -> t.Iterator[t.Callable[[], str]]:
+    """Return what the server's own health check sees: open, sealed or down."""
+
+    def ask() -> str:
+        code = healthy.exec("vault", "bao status >/dev/null 2>&1").returncode
+        return {0: "open", 2: "sealed"}.get(code, "down")
+
+    yield ask
+    wait_until(lambda: not healthy.unhealthy(), 120, "not all services are healthy again")
+
+
+@pytest.fixture(scope="session")
+def keys_file(
+    lab: Lab, moved: Move | None, tmp_path_factory: pytest.TempPathFactory
+) -> pathlib.Path:
+    """The operator's letter with all keys, decrypted as the operator does it."""
+    assert moved is None or moved.run.status == 0
+    (operator,) = VARIABLES["vault_operators"]
+    encrypted = max((KEYS / lab.name).glob(f"*/{operator['name']}.vault"))
+    vault = VaultLib([("default", VaultSecret(operator["passphrase"].encode()))])
+    path = tmp_path_factory.mktemp("keys") / "letter.txt"
+    path.write_bytes(vault.decrypt(encrypted.read_bytes()))
+    return path
