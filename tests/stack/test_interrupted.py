@@ -15,7 +15,7 @@ import typing as t
 import pytest
 from lab import ROOT, Lab, ansible_environment
 
-POINTS = int(os.environ.get("VEDFOLNIR_KILL_POINTS", "3"))
+POINTS = int(os.environ.get("VEDFOLNIR_KILL_POINTS", "2"))
 HEADER = re.compile(r"^TASK \[(?P<name>.+?)\] \*+$")
 BEFORE_CONVERGING = "vedfolnir.stack.stack : Name the fragments of the project"
 SKIPPED = re.compile(r"Validating arguments against arg spec")
