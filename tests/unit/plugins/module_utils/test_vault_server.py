@@ -7,9 +7,6 @@ import threading
 import typing as t
 
 import pytest
-
-pytest.importorskip("hvac")
-
 from ansible_collections.vedfolnir.stack.plugins.module_utils import vault_server as vault
 
 Answers = dict[str, tuple[int, dict[str, t.Any]]]
