@@ -38,6 +38,7 @@ def states(monkeypatch: pytest.MonkeyPatch) -> list[vault.Status]:
     monkeypatch.setattr(vault, "unseal", unseal)
     monkeypatch.setattr(vault_host, "is_served", lambda *_arguments: True)
     monkeypatch.setattr(Host, "start", lambda _self: True)
+    monkeypatch.setattr(vault_host, "DELIVERY", __file__)
     return found
 
 
@@ -81,6 +82,41 @@ def test_keys_that_do_not_open_are_said(
     states.append(state(sealed=True))
     with pytest.raises(vault.VaultError, match=r"do not unseal Vault \(any more\); run playb"):
         vault_host.boot(host("sealed"), print)
+
+
+@pytest.mark.parametrize("initialized", [True, False])
+def test_a_boot_does_not_wait_for_a_vault_without_the_secrets(
+    host: Make,
+    states: list[vault.Status],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    initialized: bool,
+) -> None:
+    """A set-up or a move was killed: the services still start with the local secrets."""
+    monkeypatch.setattr(vault_host, "DELIVERY", str(tmp_path / "missing"))
+    states.append(state(sealed=True, initialized=initialized))
+    said: list[str] = []
+    vault_host.boot(host("manual"), said.append)
+    assert said == ["Vault does not have the secrets yet, nothing waits for it; run site.yml"]
+
+
+@pytest.mark.parametrize("delivers", [True, False])
+def test_a_boot_fails_only_where_services_need_vault(
+    host: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    delivers: bool,
+) -> None:
+    def broken(_self: Host) -> bool:
+        raise vault.VaultError("down", "no engine")
+
+    made = host("manual")
+    monkeypatch.setattr(Host, "read", lambda: made)
+    monkeypatch.setattr(Host, "start", broken)
+    monkeypatch.setattr(vault_host, "DELIVERY", __file__ if delivers else str(tmp_path / "none"))
+    assert vault_host.main(["boot"]) == int(delivers)
+    assert "no engine" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
