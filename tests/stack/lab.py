@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import http.client
 import json
 import os
 import pathlib
@@ -204,16 +205,23 @@ def redis_cli(lab: Lab, command: str) -> str:
 
 
 def wait_until(condition: t.Callable[[], bool], seconds: float, what: str) -> None:
-    """Poll until a condition holds, or fail naming what did not happen."""
+    """Poll until a condition holds, or fail naming what did not happen.
+
+    A condition that cannot be asked yet does not hold: a host that boots answers half or nothing.
+    """
+    last: Exception | None = None
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:
             if condition():
                 return
-        except (AssertionError, subprocess.TimeoutExpired):
-            pass
+            last = None
+        except (AssertionError, LookupError, OSError, ValueError) as exc:
+            last = exc
+        except (http.client.HTTPException, subprocess.TimeoutExpired) as exc:
+            last = exc
         time.sleep(2)
-    pytest.fail(f"after {seconds:.0f} s: {what}")
+    pytest.fail(f"after {seconds:.0f} s: {what}{f' ({last!r})' if last else ''}")
 
 
 def ansible_environment() -> dict[str, str]:

@@ -18,8 +18,8 @@ SNAPSHOT = (
     "/usr/local -newer /tmp/snapshot 2>/dev/null"
 )
 RELEASES = {
-    "Debian 11.9": ('ID=debian\nNAME="Debian GNU/Linux"\nVERSION_ID="11"\n', "11.9"),
-    "Debian 14.0": ('ID=debian\nNAME="Debian GNU/Linux"\nVERSION_ID="14"\n', "14.0"),
+    "Debian 11": ('ID=debian\nNAME="Debian GNU/Linux"\nVERSION_ID="11"\n', "11.9"),
+    "Debian 14": ('ID=debian\nNAME="Debian GNU/Linux"\nVERSION_ID="14"\n', "14.0"),
     "Ubuntu 24.04": ('ID=ubuntu\nID_LIKE=debian\nNAME=Ubuntu\nVERSION_ID="24.04"\n', "trixie/sid"),
 }
 """What /usr/lib/os-release and /etc/debian_version say on hosts that are not supported."""
