@@ -277,8 +277,8 @@ def test_a_page_says_so_while_the_application_is_away(healthy: Lab) -> None:
     static = healthy.session().get(healthy.https + _static_file(healthy, ".css"), timeout=30)
     assert static.status_code == 200
     healthy.compose(f"up --detach --wait --wait-timeout 300 {services}")
-    # The new address is found without a reload, as soon as nginx asks for it again.
-    wait_until(lambda: _raw(healthy, "/health/ready").status == 200, 30, "the page is not back")
+    # The new address is found without a reload, in the time that Retry-After promised.
+    wait_until(lambda: _raw(healthy, "/health/ready").status == 200, 10, "the page is not back")
 
 
 def test_the_configuration_is_accepted_and_clean(lab: Lab, tmp_path: pathlib.Path) -> None:
