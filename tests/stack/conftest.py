@@ -31,10 +31,10 @@ def lab() -> Lab:
 @pytest.fixture
 def healthy(lab: Lab) -> t.Iterator[Lab]:
     """The lab host, with every service healthy before and after the test."""
-    assert lab.unhealthy() == []
+    lab.wait_healthy()
     yield lab
     lab.compose("up --detach --wait --wait-timeout 300")
-    assert lab.unhealthy() == []
+    lab.wait_healthy()
 
 
 @pytest.fixture

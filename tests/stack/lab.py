@@ -149,6 +149,10 @@ class Lab:
             if item["State"].get("Health", {}).get("Status") != "healthy"
         )
 
+    def wait_healthy(self, seconds: float = 120) -> None:
+        """Wait until every service is healthy: a restarted daemon asks each of them anew."""
+        wait_until(lambda: not self.unhealthy(), seconds, "not every service is healthy")
+
     def playbook(
         self,
         playbook: str = "site.yml",

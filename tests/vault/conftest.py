@@ -12,7 +12,7 @@ from ansible.parsing.vault import VaultLib, VaultSecret
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "stack"))
 
-from lab import Lab, wait_until
+from lab import Lab
 from vaulted import KEYS, VARIABLES, Move, move
 
 
@@ -37,9 +37,9 @@ def moved(lab: Lab) -> Move | None:
 def healthy(lab: Lab, moved: Move | None) -> t.Iterator[Lab]:
     """The lab host in Vault's mode, with every service healthy before and after the test."""
     assert moved is None or moved.run.status == 0
-    assert lab.unhealthy() == []
+    lab.wait_healthy()
     yield lab
-    assert lab.unhealthy() == []
+    lab.wait_healthy()
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def vault(healthy: Lab) -> t.Iterator[t.Callable[[], str]]:
         return {0: "open", 2: "sealed"}.get(code, "down")
 
     yield ask
-    wait_until(lambda: not healthy.unhealthy(), 120, "not all services are healthy again")
+    healthy.wait_healthy()
 
 
 @pytest.fixture(scope="session")
