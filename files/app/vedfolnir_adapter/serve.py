@@ -10,7 +10,7 @@ import os
 import sys
 import warnings
 
-DEFAULTS = ("--workers", "1")
+DEFAULTS = ("--workers", "1", "--worker-class", "vedfolnir_adapter.web_worker.Worker")
 # Inside a container; Compose publishes nothing of it.
 ADDRESS = "0.0.0.0:5000"
 CONFIG = "/app/gunicorn.conf.py"
