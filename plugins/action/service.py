@@ -52,7 +52,7 @@ class ActionModule(ActionBase):
             compose = svc.fragment(
                 args["name"],
                 services if present else {},
-                digests=_digests(services, rendered, settings),
+                digests=_digests(services, rendered),
                 settings=settings,
             )
         except svc.ServiceError as exc:
@@ -91,6 +91,7 @@ class ActionModule(ActionBase):
         result.update(module_result)
         if not result.get("failed"):
             changed = set(result["changed_files"])
+            revisions = settings.get("secret_revisions") or {}
             result["plan"] = svc.plan(
                 args["name"],
                 compose,
@@ -102,8 +103,9 @@ class ActionModule(ActionBase):
                     if item["path"] in changed
                     for name in item.get("reload") or []
                 },
+                revisions=revisions,
             )
-            result["jobs"] = svc.jobs(services, compose) if present else []
+            result["jobs"] = svc.jobs(services, compose, revisions) if present else []
         return result
 
     def _render(
@@ -174,21 +176,15 @@ def _yaml(data: t.Any) -> str:
     return yaml.dump(data, Dumper=_Dumper, default_flow_style=False, width=120, allow_unicode=True)
 
 
-def _digests(
-    services: dict[str, t.Any],
-    rendered: list[dict[str, t.Any]],
-    settings: dict[str, t.Any],
-) -> dict[str, str]:
-    """Return per service the digest of the files it reads and the revision of its secrets."""
-    revisions = settings.get("secret_revisions") or {}
-    digests: dict[str, str] = {}
-    for name, service in services.items():
-        parts = {
-            item["path"]: item["content"]
-            for item in rendered
-            if name in (item.get("services") or [])
-        }
-        if service.get("secrets"):
-            parts["secrets"] = str(revisions.get(service["secrets"], "pending"))
-        digests[name] = svc.digest(parts)
-    return digests
+def _digests(services: dict[str, t.Any], rendered: list[dict[str, t.Any]]) -> dict[str, str]:
+    """Return per service the digest of the files it reads."""
+    return {
+        name: svc.digest(
+            {
+                item["path"]: item["content"]
+                for item in rendered
+                if name in (item.get("services") or [])
+            }
+        )
+        for name in services
+    }

@@ -127,7 +127,8 @@ def mysql_users_sql(
     Args:
         users: Each with ``name``, ``secret`` (name in the manifest), ``grants`` (list of
             ``object`` and ``privileges``), and if wanted ``host``, ``tls`` (true unless the host
-            is localhost), ``max_connections``.
+            is localhost), ``max_connections``. With ``existing`` the server has made the account,
+            and only its passwords are set.
         absent: Accounts to drop, each with ``name`` and if wanted ``host``.
         default_host: Host part where none is given.
         databases: Names of the databases to create.
@@ -157,17 +158,32 @@ def _user(user: t.Mapping[str, t.Any], default_host: str) -> list[str]:
         raise AnsibleFilterError(
             f"mysql_users_sql: {secret!r} of {account} cannot be the name of a secret"
         )
+    if user.get("existing"):
+        return _passwords(account, secret)
     local = (user.get("host") or default_host) == "localhost"
     require = "REQUIRE SSL" if user.get("tls", not local) else "REQUIRE NONE"
-    options = f"IDENTIFIED BY '${{{secret}|sql}}' {require}"
     limit = f"WITH MAX_USER_CONNECTIONS {int(user.get('max_connections') or 0)}"
     lines = [
-        f"CREATE USER IF NOT EXISTS {account} {options};",
-        f"ALTER USER {account} {options} {limit} PASSWORD EXPIRE NEVER ACCOUNT UNLOCK;",
+        f"CREATE USER IF NOT EXISTS {account} IDENTIFIED BY '${{{secret}.older|sql}}';",
+        *_passwords(account, secret),
+        f"ALTER USER {account} {require} {limit} PASSWORD EXPIRE NEVER ACCOUNT UNLOCK;",
     ]
     for target, privileges in _by_target(user.get("grants") or []).items():
         lines += _grant(account, target, privileges)
     return lines
+
+
+def _passwords(account: str, secret: str) -> list[str]:
+    """Return what makes both values of a secret, and no others, the passwords of an account.
+
+    Whichever of the two the account has before, it has it at every moment. The older comes first:
+    then the text, which is a reason to run again, is the same until the older one goes. When there
+    is one value only, it takes both places. (MySQL manual, 15.7.1.1 ALTER USER, dual passwords.)
+    """
+    return [
+        f"ALTER USER {account} IDENTIFIED BY '${{{secret}.{part}|sql}}' RETAIN CURRENT PASSWORD;"
+        for part in ("older", "newer")
+    ]
 
 
 def _by_target(grants: t.Iterable[t.Mapping[str, t.Any]]) -> dict[str, set[str]]:

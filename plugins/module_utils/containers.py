@@ -6,26 +6,27 @@ from __future__ import annotations
 
 import subprocess
 
-_FORMAT = (
-    '{{.Label "com.docker.compose.service"}}\t'
-    '{{.Label "org.vedfolnir.fragment"}}\t'
-    '{{.Label "org.vedfolnir.digest"}}'
-)
+from ansible_collections.vedfolnir.stack.plugins.module_utils import labels
+
+_LABELS = ("com.docker.compose.service", labels.FRAGMENT, labels.DIGEST, labels.SECRETS)
+_FORMAT = "\t".join(f'{{{{.Label "{name}"}}}}' for name in _LABELS)
 """One line per container, see :func:`read`."""
 
 
 def read(text: str) -> dict[str, dict[str, str]]:
-    """Return fragment and digest of each service's container from lines in :data:`_FORMAT`.
+    """Return ``fragment``, ``digest`` and ``secrets`` of each service's container, by service.
+
+    They are the labels in the lines of the form :data:`_FORMAT`.
 
     A replacement that was killed leaves two containers of one service. That service has no digest,
     so that it counts as changed.
     """
     found: dict[str, dict[str, str]] = {}
     for line in text.splitlines():
-        service, fragment, digest = line.split("\t")
+        service, fragment, digest, secrets = line.split("\t")
         if service in found:
             digest = ""
-        found[service] = {"fragment": fragment, "digest": digest}
+        found[service] = {"fragment": fragment, "digest": digest, "secrets": secrets}
     return found
 
 

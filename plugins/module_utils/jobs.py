@@ -5,7 +5,83 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import typing as t
+
+from ansible_collections.vedfolnir.stack.plugins.module_utils.files import write_atomic
+
+DOCKER = "docker"
+
+
+class JobError(Exception):
+    """A job that failed; the message has the end of its output."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        """Keep the exit status, nothing for a job that did not end in time."""
+        super().__init__(message)
+        self.status = status
+
+
+def run(project_src: str, project_name: str, job: str, timeout: float) -> str:
+    """Run a job to its end and return the last lines of its output.
+
+    Args:
+        project_src: Directory of the Compose project.
+        project_name: Its name, which the job's container has in its own.
+        job: The Compose service.
+        timeout: Seconds that the job, with the start of what it depends on, may take.
+
+    Raises:
+        JobError: when it fails or does not end in time.
+    """
+    container = f"{project_name}-job-{job}"
+    # A run that was killed may have left its container at work; two of a kind must not meet.
+    _remove(container)
+    argv = [DOCKER, "compose", "run", "--rm", "--no-TTY", "--quiet-pull", "--name", container]
+    try:
+        result = subprocess.run(
+            [*argv, job],
+            cwd=project_src,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=timeout,
+            check=False,
+            text=True,
+        )
+    except subprocess.TimeoutExpired as exc:
+        _remove(container)
+        output = exc.output or ""
+        text = output.decode(errors="replace") if isinstance(output, bytes) else output
+        raise JobError(
+            f"The job {job} did not end within {timeout:.0f} s:\n{last_lines(text)}"
+        ) from exc
+    if result.returncode != 0:
+        raise JobError(
+            f"The job {job} failed with exit status {result.returncode}:\n"
+            f"{last_lines(result.stdout)}",
+            result.returncode,
+        )
+    return last_lines(result.stdout)
+
+
+def _remove(container: str) -> None:
+    """Remove a container, running or not; one that is not there is fine."""
+    subprocess.run(
+        [DOCKER, "container", "rm", "--force", container],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
+
+
+def remember(path: str, job: str, digest: str) -> None:
+    """Note in the record with which digest a job has run."""
+    record = read_record(path) | {job: digest}
+    os.makedirs(os.path.dirname(path), mode=0o750, exist_ok=True)
+    text = json.dumps(record, indent=2, sort_keys=True)
+    write_atomic(path, text.encode(), uid=0, gid=0, mode=0o640)
 
 
 def read_record(path: str) -> dict[str, str]:

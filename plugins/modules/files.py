@@ -124,7 +124,8 @@ changed_files:
   type: list
   elements: str
 containers:
-  description: C(fragment) and C(digest), from the labels, of the project's containers by service.
+  description: C(fragment), C(digest) and C(secrets), from the labels, of the project's containers
+    by service.
   returned: when O(look) is given
   type: dict
 ran:

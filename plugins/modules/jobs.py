@@ -88,23 +88,8 @@ output:
   type: dict
 """
 
-import json
-import os
-import subprocess
-
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.vedfolnir.stack.plugins.module_utils import jobs as util
-from ansible_collections.vedfolnir.stack.plugins.module_utils.files import write_atomic
-
-
-def _remove(docker: str, container: str) -> None:
-    """Remove a container, running or not; one that is not there is fine."""
-    subprocess.run(
-        [docker, "container", "rm", "--force", container],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        check=False,
-    )
 
 
 def main() -> None:
@@ -133,53 +118,16 @@ def main() -> None:
     names = [job["name"] for job in waiting]
     if module.check_mode or not waiting:
         module.exit_json(changed=bool(waiting), ran=names, output={})
-    docker = module.get_bin_path("docker", required=True)
     output: dict[str, str] = {}
     for job in waiting:
-        container = f"{params['project_name']}-job-{job['name']}"
-        # A run that was killed may have left its container at work; two of a kind must not meet.
-        _remove(docker, container)
-        argv = [docker, "compose", "run", "--rm", "--no-TTY", "--quiet-pull", "--name", container]
+        name = job["name"]
         try:
-            result = subprocess.run(
-                [*argv, job["name"]],
-                cwd=params["project_src"],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                timeout=params["timeout"],
-                check=False,
-                text=True,
+            output[name] = util.run(
+                params["project_src"], params["project_name"], name, params["timeout"]
             )
-        except subprocess.TimeoutExpired as exc:
-            _remove(docker, container)
-            text = (
-                exc.output.decode(errors="replace")
-                if isinstance(exc.output, bytes)
-                else str(exc.output or "")
-            )
-            module.fail_json(
-                msg=f"The job {job['name']} did not end within {params['timeout']} s:\n"
-                f"{util.last_lines(text)}",
-                ran=names,
-            )
-        output[job["name"]] = util.last_lines(result.stdout)
-        if result.returncode != 0:
-            module.fail_json(
-                msg=f"The job {job['name']} failed with exit status {result.returncode}:\n"
-                f"{output[job['name']]}",
-                rc=result.returncode,
-                ran=names,
-            )
-        record[job["name"]] = job["digest"]
-        os.makedirs(os.path.dirname(params["record"]), mode=0o750, exist_ok=True)
-        write_atomic(
-            params["record"],
-            json.dumps(record, indent=2, sort_keys=True).encode(),
-            uid=0,
-            gid=0,
-            mode=0o640,
-        )
+        except util.JobError as exc:
+            module.fail_json(msg=str(exc), rc=exc.status, ran=names)
+        util.remember(params["record"], name, job["digest"])
     module.exit_json(changed=True, ran=names, output=output)
 
 

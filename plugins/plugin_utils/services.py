@@ -14,11 +14,12 @@ import hashlib
 import json
 import typing as t
 
+from ansible_collections.vedfolnir.stack.plugins.module_utils import labels
+
 Service = dict[str, t.Any]
 
-LABEL_DIGEST = "org.vedfolnir.digest"
-"""Label with the digest of a service's definition and of the content of its files: Compose
-recreates the service when it changes, and a container tells by it what it was made of."""
+NEW_SECRETS = ("recreate", "run", "nothing")
+"""What a service can do with new secrets, see :data:`labels.NEW_SECRETS`; or it has a command."""
 
 SECRETS_TARGET = "/run/secrets"
 """Where a container finds its secret files (the place Docker's own secrets use)."""
@@ -58,8 +59,8 @@ PASSED = (
 )
 """Keys that mean the same in a service dictionary and in Compose."""
 
-LABEL_FRAGMENT = "org.vedfolnir.fragment"
-"""Label that names the fragment that a container comes from, and its owner when that is gone."""
+ON_DEMAND = "on-demand"
+"""Value of ``job`` for one that a deployment never runs; and the Compose profile of such jobs."""
 
 JOB_MEANS = frozenset({"depends_on", "deploy", "logging"})
 """Keys that say how a job runs and not what it does: a change of them alone is no reason to."""
@@ -76,6 +77,7 @@ KNOWN = frozenset(PASSED) | {
     "job",
     "limits",
     "networks",
+    "new_secrets",
     "ports",
     "replicas",
     "reservations",
@@ -123,6 +125,11 @@ def _incomplete(service: t.Mapping[str, t.Any]) -> t.Iterator[str]:
     missing = [key for key in ("memory", "cpus", "pids") if not limits.get(key)]
     if missing:
         yield f"has no limit for {', '.join(missing)}"
+    choice = service.get("new_secrets", "nothing")
+    if not isinstance(choice, list) and choice not in NEW_SECRETS:
+        yield f"new_secrets is none of {', '.join(NEW_SECRETS)} and no command"
+    elif "$" in str(choice):
+        yield "new_secrets has a dollar sign, which Compose would take for a variable"
     addresses = service.get("addresses") or {}
     if set(addresses) - set(service.get("networks") or []):
         yield "has an address on a network that it is not on"
@@ -177,6 +184,19 @@ def _volumes(
             }
         )
     return volumes
+
+
+def _labels(fragment_name: str, service: t.Mapping[str, t.Any]) -> dict[str, str]:
+    """Return the labels that a service's digest covers."""
+    consumer = service.get("secrets")
+    if not consumer:
+        return {labels.FRAGMENT: fragment_name}
+    choice = service.get("new_secrets") or ("nothing" if service.get("job") else "recreate")
+    return {
+        labels.FRAGMENT: fragment_name,
+        labels.CONSUMER: str(consumer),
+        labels.NEW_SECRETS: choice if isinstance(choice, str) else json.dumps(choice),
+    }
 
 
 def _networks(service: t.Mapping[str, t.Any], options: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
@@ -244,7 +264,7 @@ def compose_service(
         fragment_name: The fragment's, for a label.
         alias: The name without the replica's number; a second name on each network.
         all_services: Every service of the role, to expand dependencies on replicas.
-        content_digest: Digest of the files and secrets that the container reads.
+        content_digest: Digest of the files that the container reads.
         settings: ``restart``, ``secrets_root`` and ``logging`` of the stack.
 
     Raises:
@@ -274,15 +294,19 @@ def compose_service(
     result["deploy"] = _resources(service)
     result["logging"] = dict(settings["logging"])
     if service.get("job"):
-        result["profiles"] = ["jobs"]
+        result["profiles"] = [ON_DEMAND if service["job"] == ON_DEMAND else "jobs"]
         result["restart"] = "no"
     else:
         result["restart"] = settings["restart"]
     means = JOB_MEANS if service.get("job") else frozenset[str]()
-    result["labels"] = {LABEL_FRAGMENT: fragment_name}
+    result["labels"] = _labels(fragment_name, service)
     made_of = {key: value for key, value in result.items() if key not in means}
     parts = {"content": content_digest, "definition": json.dumps(made_of, sort_keys=True)}
-    result["labels"][LABEL_DIGEST] = digest(parts)
+    result["labels"][labels.DIGEST] = digest(parts)
+    if result["labels"].get(labels.NEW_SECRETS) == "recreate":
+        # The revision is a variable and not a text, so that a rotation changes no fragment.
+        variable = labels.secrets_variable(service["secrets"])
+        result["labels"][labels.SECRETS] = f"${{{variable}:-}}"
     return result
 
 
@@ -346,16 +370,22 @@ def directories(services: t.Mapping[str, t.Mapping[str, t.Any]]) -> list[dict[st
 def jobs(
     services: t.Mapping[str, t.Mapping[str, t.Any]],
     compose: t.Mapping[str, t.Any],
+    revisions: t.Mapping[str, str],
 ) -> list[dict[str, str]]:
     """Return the one-shot services with the digest of all that they are made of.
 
-    A job runs again when its definition, image, files or secrets change, but not for
-    :data:`JOB_MEANS`.
+    A job runs again when its definition, image or files change, but not for :data:`JOB_MEANS`; and
+    for new secrets if that is what it does with them.
+
+    Args:
+        services: Service dictionaries by name.
+        compose: The fragment made of them.
+        revisions: Revision of the secret files by consumer.
     """
     return [
-        {"name": name, "digest": compose["services"][name]["labels"][LABEL_DIGEST]}
+        {"name": name, "digest": labels.job_digest(compose["services"][name]["labels"], revisions)}
         for name, service in services.items()
-        if service.get("job")
+        if service.get("job") and service["job"] != ON_DEMAND
     ]
 
 
@@ -366,6 +396,7 @@ def plan(
     containers: t.Mapping[str, t.Mapping[str, str]],
     ran: t.Mapping[str, str],
     reloads: t.Collection[str],
+    revisions: t.Mapping[str, str],
 ) -> dict[str, str]:
     """Return what happens to each service of a fragment, by what is on the host and not by files.
 
@@ -374,9 +405,10 @@ def plan(
     Args:
         name: The fragment's.
         compose: The fragment.
-        containers: ``fragment`` and ``digest`` of the containers there are, by service.
+        containers: ``fragment``, ``digest`` and ``secrets`` of each service's container.
         ran: Digest with which each job ran last.
         reloads: Services with a changed file that they only reload.
+        revisions: Revision of the secret files by consumer.
 
     Returns:
         ``create``, ``recreate``, ``reload``, ``remove``, ``unchanged``, and ``run`` for a job.
@@ -388,11 +420,13 @@ def plan(
         if container["fragment"] == name and service not in services
     }
     for service, definition in services.items():
-        wanted = definition["labels"][LABEL_DIGEST]
+        own = definition["labels"]
+        if ON_DEMAND in definition.get("profiles", ()):
+            continue
         if "jobs" in definition.get("profiles", ()):
-            same, change = ran.get(service) == wanted, "run"
+            same, change = ran.get(service) == labels.job_digest(own, revisions), "run"
         elif service in containers:
-            same, change = containers[service]["digest"] == wanted, "recreate"
+            same, change = labels.is_current(containers[service], own, revisions), "recreate"
         else:
             same, change = False, "create"
         unchanged = "reload" if service in reloads else "unchanged"

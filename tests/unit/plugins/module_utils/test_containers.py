@@ -11,25 +11,33 @@ from ansible_collections.vedfolnir.stack.plugins.module_utils import containers
     [
         ("", {}),
         (
-            "redis\tcache\t1\nweb\tapp\t2\n",
+            "redis\tcache\t1\tr1\nweb\tapp\t2\t\n",
             {
-                "redis": {"fragment": "cache", "digest": "1"},
-                "web": {"fragment": "app", "digest": "2"},
+                "redis": {"fragment": "cache", "digest": "1", "secrets": "r1"},
+                "web": {"fragment": "app", "digest": "2", "secrets": ""},
             },
         ),
-        ("redis\t\t\n", {"redis": {"fragment": "", "digest": ""}}),
-        ("redis\ta\t1\nredis\ta\t1\n", {"redis": {"fragment": "a", "digest": ""}}),
+        ("redis\t\t\t\n", {"redis": {"fragment": "", "digest": "", "secrets": ""}}),
+        (
+            "redis\ta\t1\tr\nredis\ta\t1\tr\n",
+            {"redis": {"fragment": "a", "digest": "", "secrets": "r"}},
+        ),
     ],
 )
-def test_labels_become_fragment_and_digest(text: str, found: dict[str, dict[str, str]]) -> None:
+def test_labels_tell_what_containers_are_made_of(
+    text: str, found: dict[str, dict[str, str]]
+) -> None:
     assert containers.read(text) == found
 
 
 @pytest.mark.parametrize(
     ("script", "found"),
     [
-        ('echo "$@" > {log}; printf "a\\tb\\tc\\n"', {"a": {"fragment": "b", "digest": "c"}}),
-        ('printf "a\\tb\\tc\\n"; exit 1', {}),
+        (
+            'echo "$@" > {log}; printf "a\\tb\\tc\\td\\n"',
+            {"a": {"fragment": "b", "digest": "c", "secrets": "d"}},
+        ),
+        ('printf "a\\tb\\tc\\td\\n"; exit 1', {}),
         ("exec sleep 20", {}),
     ],
 )

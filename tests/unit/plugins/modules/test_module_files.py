@@ -29,14 +29,14 @@ def test_check_do_check_do(tmp_path: pathlib.Path, run_module: Run) -> None:
 def test_what_the_service_action_wants_to_know(
     tmp_path: pathlib.Path, run_module: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "docker").write_text("#!/bin/sh\nprintf 'redis\\tcache\\t1\\n'\n")
+    (tmp_path / "docker").write_text("#!/bin/sh\nprintf 'redis\\tcache\\t1\\tr1\\n'\n")
     (tmp_path / "docker").chmod(0o755)
     (tmp_path / "jobs.json").write_text('{"users": "2"}')
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     look = {"project": "stack", "record": f"{tmp_path}/jobs.json"}
     result = run_module(files.main, look=look)
     assert result["changed"] is False
-    assert result["containers"] == {"redis": {"fragment": "cache", "digest": "1"}}
+    assert result["containers"] == {"redis": {"fragment": "cache", "digest": "1", "secrets": "r1"}}
     assert result["ran"] == {"users": "2"}
     assert "containers" not in run_module(files.main)
 

@@ -116,7 +116,7 @@ def test_the_move_changes_no_value_and_touches_no_file(
     assert moved["revisions"] == again["revisions"] == predicted["revisions"] == local["revisions"]
     assert files(tmp_path) == before
     assert sorted(fake_vault.agents) == ["app", "mysql"], "once, to prove that they work"
-    assert fake_vault.values()["root"] == {"value": values["root"]}
+    assert fake_vault.values()["root"]["value"] == values["root"]
     assert store(tmp_path) == {provider.VAULT_MARKER: sorted(values)}
     back = call(kind="local")
     assert back["msg"] == (
@@ -182,6 +182,6 @@ def test_a_given_value_replaces_the_one_in_vault(call: Call, fake_vault: t.Any) 
     before = call()["revisions"]
     result = call(given={"root": "brought-along"})
     assert (result["generated"], result["changed_files"]) == (["root"], ["mysql/root"])
-    assert fake_vault.values()["root"] == {"value": "brought-along"}
+    assert fake_vault.values()["root"]["value"] == "brought-along"
     assert result["revisions"]["app"] == before["app"]
     assert "brought-along" not in json.dumps(result)

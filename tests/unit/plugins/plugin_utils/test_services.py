@@ -42,7 +42,12 @@ def test_a_service_is_hardened_without_asking_for_it() -> None:
     built = compose(redis=service(networks=["internal"], secrets="redis"))
     labels = built["redis"].pop("labels")
     assert re.fullmatch("[0-9a-f]{16}", labels.pop("org.vedfolnir.digest"))
-    assert labels == {"org.vedfolnir.fragment": "fragment"}
+    assert labels == {
+        "org.vedfolnir.fragment": "fragment",
+        "org.vedfolnir.consumer": "redis",
+        "org.vedfolnir.new-secrets": "recreate",
+        "org.vedfolnir.secrets": "${VEDFOLNIR_SECRETS_REDIS:-}",
+    }
     assert built == {
         "redis": {
             "image": "redis:8",
@@ -78,6 +83,14 @@ HEALTH = "has no health check; add one or waive 'healthcheck' with a reason"
     [
         ({"volume": [], "image2": 1}, f"unknown key image2, volume; known are {KNOWN}"),
         ({"image": ""}, "has no image"),
+        (
+            {"new_secrets": "restart"},
+            "new_secrets is none of recreate, run, nothing and no command",
+        ),
+        (
+            {"new_secrets": ["sh", "-c", "$x"]},
+            "new_secrets has a dollar sign, which Compose would take for a variable",
+        ),
         ({"user": ""}, ROOT),
         ({"user": None}, ROOT),
         ({"user": 0}, ROOT),
@@ -248,10 +261,10 @@ def test_the_label_changes_with_definition_and_content(
     assert (after["services"]["redis"]["labels"] == before) is same
 
 
-def job_digest(content: str = "d", **options: t.Any) -> str:
+def job_digest(content: str = "d", revision: str = "1", **options: t.Any) -> str:
     services = {"redis": service(), "users": service(job=True, **options)}
     built = svc.fragment("fragment", services, digests={"users": content}, settings=SETTINGS)
-    [job] = svc.jobs(services, built)
+    [job] = svc.jobs(services, built, {"users": revision})
     assert job["name"] == "users"
     return job["digest"]
 
@@ -279,8 +292,29 @@ def test_how_a_job_runs_is_no_reason_to_run_it_again(options: dict[str, t.Any]) 
     assert job_digest(**options) == job_digest()
 
 
-def made(fragment: str = "fragment", digest: str = "new") -> dict[str, str]:
-    return {"fragment": fragment, "digest": digest}
+def test_new_secrets_run_the_jobs_that_want_it() -> None:
+    for choice, same in (("run", False), ("nothing", True), (["true"], True)):
+        options: dict[str, t.Any] = {"secrets": "users", "new_secrets": choice}
+        assert (job_digest(**options) == job_digest(revision="2", **options)) is same, choice
+
+
+@pytest.mark.parametrize(
+    ("choice", "labels"),
+    [
+        ("recreate", {"new-secrets": "recreate", "secrets": "${VEDFOLNIR_SECRETS_A_B:-}"}),
+        ("nothing", {"new-secrets": "nothing"}),
+        (["nginx", "-s", "reload"], {"new-secrets": '["nginx", "-s", "reload"]'}),
+    ],
+)
+def test_the_labels_tell_what_new_secrets_do(choice: t.Any, labels: dict[str, str]) -> None:
+    found = compose(web=service(secrets="a-b", new_secrets=choice))["web"]["labels"]
+    wanted = {f"org.vedfolnir.{name}": value for name, value in labels.items()}
+    assert {name: found[name] for name in wanted} == wanted
+    assert ("org.vedfolnir.secrets" in found) is ("secrets" in labels)
+
+
+def made(fragment: str = "fragment", digest: str = "new", secrets: str = "r1") -> dict[str, str]:
+    return {"fragment": fragment, "digest": digest, "secrets": secrets}
 
 
 @pytest.mark.parametrize(
@@ -297,6 +331,12 @@ def made(fragment: str = "fragment", digest: str = "new") -> dict[str, str]:
         ),
         ({"web": made(digest="")}, {"job": "new"}, set(), {"web": "recreate", "job": "unchanged"}),
         (
+            {"web": made(secrets="r0")},
+            {"job": "new"},
+            set(),
+            {"web": "recreate", "job": "unchanged"},
+        ),
+        (
             {"web": made(fragment=""), "gone": made(), "else": made(fragment="other")},
             {"job": "new"},
             set(),
@@ -310,13 +350,22 @@ def test_the_plan_says_what_happens_to_each_service(
     reloads: set[str],
     expected: dict[str, str],
 ) -> None:
-    labels = {"labels": {"org.vedfolnir.digest": "new"}}
-    services = {"services": {"web": labels, "job": {**labels, "profiles": ["jobs"]}}}
-    found = svc.plan("fragment", services, containers=containers, ran=ran, reloads=reloads)
+    new = {"org.vedfolnir.digest": "new", "org.vedfolnir.consumer": "web"}
+    web = {"labels": {**new, "org.vedfolnir.new-secrets": "recreate"}}
+    services = {"services": {"web": web, "job": {"labels": new, "profiles": ["jobs"]}}}
+    found = svc.plan(
+        "fragment",
+        services,
+        containers=containers,
+        ran=ran,
+        reloads=reloads,
+        revisions={"web": "r1"},
+    )
     assert found == expected
 
 
 def test_the_plan_of_an_absent_fragment_removes_its_services() -> None:
     containers = {"web": made(), "else": made(fragment="other")}
-    found = svc.plan("fragment", {"services": {}}, containers=containers, ran={}, reloads=())
+    nothing: dict[str, t.Any] = {"services": {}}
+    found = svc.plan("fragment", nothing, containers=containers, ran={}, reloads=(), revisions={})
     assert found == {"web": "remove"}
