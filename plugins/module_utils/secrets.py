@@ -6,10 +6,15 @@ Values are made on the host and stay there: the controller never sees them. The 
 installed on the host as the program that renders ``/run/vedfolnir/secrets`` at boot, therefore it
 needs nothing but Python and, for certificates, ``python3-cryptography``.
 
-Placeholders in a consumer's file are ``${name}`` or ``${name.part}`` (parts of certificates), each
+Placeholders in a consumer's file are ``${name}`` or ``${name.part}`` (see :func:`parts`), each
 optionally followed by a filter: ``${name|sha256}`` (hexadecimal digest), ``${name|sql}`` (inside a
 quoted SQL string), ``${name|cnf}`` (inside a double-quoted option file value). A literal ``$`` is
 written ``$$``.
+
+A secret in the store is a text, a certificate (``certificate``, ``private_key``), or, while it is
+being rotated, a mapping: ``value`` is what consumers use, ``others`` are accepted beside it, and
+``state`` tells which is the newest: the first of ``others`` as long as it is ``prepared``,
+``value`` from then on (``switched``).
 """
 
 from __future__ import annotations
@@ -43,6 +48,8 @@ MIN_LENGTH = 16
 KINDS = ("password", "hex", "fernet", "ca", "tls", "given")
 VAULT_MARKER = "__vault"
 """Key of a store whose values have moved to Vault; under it the names that Vault must have."""
+GIVEN = "__given"
+"""Key of the digests of given values that were adopted, as JSON: each is adopted once only."""
 
 
 class SecretError(Exception):
@@ -91,6 +98,24 @@ def check_shape(name: str, kind: str, value: str) -> None:
             raise SecretError(
                 f"{name}: is not a Fernet key (44 characters of URL-safe base64 that end with '=')"
             )
+
+
+def parts(entry: str | t.Mapping[str, t.Any]) -> dict[str, str]:
+    """Return what placeholders can name of a stored secret.
+
+    Returns:
+        For a certificate ``certificate`` and ``private_key``. For anything else ``value``, what
+        consumers use; ``others``, what is accepted beside it, one a line (empty unless it is being
+        rotated); ``older`` and ``newer``, the last two in the order of their age, so that a server
+        that accepts both has nothing to do when consumers move from one to the other.
+    """
+    if isinstance(entry, str):
+        return {"value": entry, "others": "", "older": entry, "newer": entry}
+    if "state" not in entry:
+        return dict(entry)
+    value, others = entry["value"], entry["others"]
+    last = (value, others[0]) if entry["state"] == "prepared" else (others[0], value)
+    return {"value": value, "others": "\n".join(others), "older": last[0], "newer": last[1]}
 
 
 def _now() -> datetime.datetime:
@@ -247,7 +272,8 @@ def converge_store(
 ) -> tuple[dict[str, t.Any], list[str]]:
     """Return the store with all that the manifest lists, and the names that were made or replaced.
 
-    Existing values stay, given values win, certificates are renewed 60 days before their end.
+    Existing values stay, a newly given value wins, certificates are renewed 60 days before their
+    end. A given value is adopted once: left in the inventory, it does not take back a rotation.
     Values of names that the manifest no longer lists are kept: a secret is never thrown away by a
     deployment.
 
@@ -265,13 +291,14 @@ def converge_store(
     if "__salt" not in result:
         result["__salt"] = random.token_hex(16)
         changed.append("__salt")
+    fresh = _newly_given(result, given)
     for item in manifest:
         name, kind = str(item["name"]), str(item["kind"])
         if kind not in KINDS:
             problems.append(f"{name}: has the unknown kind {kind!r}")
             continue
         try:
-            value = _wanted(result, item, given)
+            value = _wanted(result, item, given, fresh)
         except SecretError as exc:
             problems.append(str(exc))
             continue
@@ -280,11 +307,32 @@ def converge_store(
             changed.append(name)
     if problems:
         raise SecretError("; ".join(problems))
+    if fresh:
+        result[GIVEN] = json.dumps(_adopted(result) | fresh, sort_keys=True)
+        changed.append(GIVEN)
     return result, changed
 
 
+def _adopted(store: t.Mapping[str, t.Any]) -> dict[str, str]:
+    return dict(json.loads(store.get(GIVEN) or "{}"))
+
+
+def _newly_given(store: t.Mapping[str, t.Any], given: t.Mapping[str, str]) -> dict[str, str]:
+    """Return the salted digests, by name, of given values that have not been adopted yet."""
+    adopted = _adopted(store)
+    salt = str(store["__salt"]).encode()
+    digests = {
+        name: hmac.new(salt, value.encode(), hashlib.sha256).hexdigest()
+        for name, value in given.items()
+    }
+    return {name: digest for name, digest in digests.items() if adopted.get(name) != digest}
+
+
 def _wanted(
-    store: t.Mapping[str, t.Any], item: t.Mapping[str, t.Any], given: t.Mapping[str, str]
+    store: t.Mapping[str, t.Any],
+    item: t.Mapping[str, t.Any],
+    given: t.Mapping[str, str],
+    fresh: t.Collection[str],
 ) -> t.Any:
     name, kind = str(item["name"]), str(item["kind"])
     present = store.get(name)
@@ -294,7 +342,7 @@ def _wanted(
         return _certificate(store, item)
     if name in given:
         check_shape(name, kind, given[name])
-        return given[name]
+        return given[name] if name in fresh or present is None else present
     if kind == "given":
         if present is None and not item.get("optional"):
             raise SecretError(f"{name}: must be given in stack_secrets_given")
@@ -349,12 +397,9 @@ def render(template: str, store: t.Mapping[str, t.Any]) -> str:
     def replace(match: re.Match[str]) -> str:
         if match["escaped"]:
             return "$"
-        value = store.get(match["name"])
-        if isinstance(value, dict):
-            value = value.get(match["part"] or "")
-        elif match["part"]:
-            value = None  # only certificates have parts
-        if not isinstance(value, str):
+        entry = store.get(match["name"])
+        value = None if entry is None else parts(entry).get(match["part"] or "value")
+        if value is None:
             part = f".{match['part']}" if match["part"] else ""
             raise SecretError(f"${{{match['name']}{part}}}: there is no such secret")
         return _filtered(value, match["filter"])

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The secrets as documents of Vault's key-value store, version 2.
 
-One document per secret of the manifest: ``{value}``, or ``{certificate, private_key}``. Read
-together they have the form of the local store, so what makes and renders values is the same for
-both providers.
+One document per secret of the manifest, with the parts that placeholders name as its fields and,
+while it is being rotated, ``state``. Read together the documents have the form of the local store,
+so what makes and renders values is the same for both providers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ import datetime
 import os
 import typing as t
 
-from ansible_collections.vedfolnir.stack.plugins.module_utils.secrets import VAULT_MARKER
+from ansible_collections.vedfolnir.stack.plugins.module_utils.secrets import (
+    VAULT_MARKER,
+    parts,
+)
 from ansible_collections.vedfolnir.stack.plugins.module_utils.vault_server import (
     VaultError,
     asking,
@@ -72,18 +75,45 @@ class Api:
 
 @dataclasses.dataclass(frozen=True)
 class Document:
-    """A secret as Vault has it: fields of its newest version, its number, what is noted of it."""
+    """A secret as Vault has it: its newest version, when that was written, what is noted of it."""
 
     data: dict[str, str]
     version: int
     notes: dict[str, str]
+    written_at: str = ""
 
     @property
     def value(self) -> t.Any:
         """The secret in the form of the local store."""
-        if "value" in self.data:
+        if "value" not in self.data:
+            return {part: self.data[part] for part in ("certificate", "private_key")}
+        if "state" not in self.data:
             return self.data["value"]
-        return {part: self.data[part] for part in ("certificate", "private_key")}
+        return {
+            "value": self.data["value"],
+            "others": self.data["others"].split("\n"),
+            "state": self.data["state"],
+        }
+
+
+def data_of(value: t.Any) -> dict[str, str]:
+    """Return the fields of a secret's document."""
+    state = {"state": value["state"]} if "state" in value and isinstance(value, dict) else {}
+    return parts(value) | state
+
+
+def since(document: Document) -> datetime.datetime:
+    """Return when the present value of a secret came into use, at the latest.
+
+    It is noted after the document was written; a run that was killed in between did not note it.
+    """
+    switched = document.data.get("state") == "switched"
+    text = document.written_at if switched else document.notes.get("rotated_at", "")
+    try:
+        moment = datetime.datetime.strptime(text[:19], "%Y-%m-%dT%H:%M:%S")
+    except ValueError:
+        return datetime.datetime.now(datetime.UTC)
+    return moment.replace(tzinfo=datetime.UTC)
 
 
 def read_documents(api: Caller, mount: str) -> dict[str, Document]:
@@ -105,6 +135,7 @@ def read_documents(api: Caller, mount: str) -> dict[str, Document]:
                 data=dict(content["data"]),
                 version=int(metadata["version"]),
                 notes=dict(metadata.get("custom_metadata") or {}),
+                written_at=str(metadata.get("created_time") or ""),
             )
             documents[name] = document
             _value = document.value  # raises for a document of another form
@@ -151,8 +182,7 @@ def write_document(api: Caller, mount: str, name: str, value: t.Any, version: in
     Raises:
         VaultError: when somebody else wrote in the meantime.
     """
-    data = dict(value) if isinstance(value, dict) else {"value": value}
-    body = {"options": {"cas": version}, "data": data}
+    body = {"options": {"cas": version}, "data": data_of(value)}
     try:
         api.call("POST", f"{mount}/data/{name}", body)
     except VaultError as exc:
@@ -194,7 +224,7 @@ def write_documents(
     for name, value in store.items():
         known = documents.get(name)
         fresh = known is None or known.value != value
-        if fresh:
+        if known is None or known.data != data_of(value):
             write_document(api, mount, name, value, known.version if known else 0)
             written.append(name)
         # A run that was killed between the two writes has left a document without its notes.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import pathlib
@@ -88,6 +89,7 @@ class FakeVault:
         self.documents: dict[str, dict[str, t.Any]] = {}
         self.settings: dict[str, dict[str, t.Any]] = {}
         self.agents: list[str] = []
+        self.now = datetime.datetime.now(datetime.UTC)
 
     def values(self) -> dict[str, t.Any]:
         """Return the data of every document."""
@@ -118,7 +120,11 @@ class FakeVault:
         if method == "GET":
             if known is None or known["data"] is None:
                 return None
-            metadata = {"version": known["version"], "custom_metadata": known["notes"]}
+            metadata = {
+                "version": known["version"],
+                "custom_metadata": known["notes"],
+                "created_time": known["written_at"],
+            }
             return {"data": {"data": known["data"], "metadata": metadata}}
         if kind == "metadata":
             assert known is not None
@@ -129,7 +135,12 @@ class FakeVault:
             message = "check-and-set parameter did not match the current version"
             raise VaultError("refused", f"{method} {path}: Vault answers: {message}")
         notes = known["notes"] if known else None
-        self.documents[name] = {"data": body["data"], "version": version + 1, "notes": notes}
+        self.documents[name] = {
+            "data": body["data"],
+            "version": version + 1,
+            "notes": notes,
+            "written_at": self.now.strftime("%Y-%m-%dT%H:%M:%S.123456789Z"),
+        }
         return {}
 
     def _setting(self, method: str, path: str, body: dict[str, t.Any]) -> dict[str, t.Any] | None:

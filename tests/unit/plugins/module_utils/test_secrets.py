@@ -124,7 +124,37 @@ def test_given_values_win_and_stay_when_they_are_no_longer_given() -> None:
     assert (store["password"], store["mail"]) == ("brought-along", "m")
     assert secrets.converge_store(store, MANIFEST, {}) == (store, [])
     changed, made = secrets.converge_store(store, MANIFEST, {"password": "another"})
-    assert (changed["password"], made) == ("another", ["password"])
+    assert (changed["password"], made) == ("another", ["password", secrets.GIVEN])
+
+
+def test_a_value_left_in_the_inventory_does_not_take_back_a_rotation() -> None:
+    given = {"password": "brought-along"}
+    store, _made = secrets.converge_store({}, MANIFEST, given)
+    rotated = store | {"password": "rotated"}
+    assert secrets.converge_store(rotated, MANIFEST, given) == (rotated, [])
+    pair = {"value": "brought-along", "others": ["next"], "state": "prepared"}
+    rotating = store | {"password": pair}
+    assert secrets.converge_store(rotating, MANIFEST, given) == (rotating, [])
+    assert "brought-along" not in store[secrets.GIVEN]
+
+
+@pytest.mark.parametrize(
+    ("entry", "wanted"),
+    [
+        ("a", {"value": "a", "others": "", "older": "a", "newer": "a"}),
+        (
+            {"value": "a", "others": ["b"], "state": "prepared"},
+            {"value": "a", "others": "b", "older": "a", "newer": "b"},
+        ),
+        (
+            {"value": "c", "others": ["b", "a"], "state": "switched"},
+            {"value": "c", "others": "b\na", "older": "b", "newer": "c"},
+        ),
+        ({"certificate": "c", "private_key": "k"}, {"certificate": "c", "private_key": "k"}),
+    ],
+)
+def test_parts_of_a_secret(entry: t.Any, wanted: dict[str, str]) -> None:
+    assert secrets.parts(entry) == wanted
 
 
 def test_values_of_names_that_are_no_longer_listed_are_kept() -> None:

@@ -33,7 +33,7 @@ def written(vault: t.Any, store: dict[str, t.Any]) -> list[str]:
 def test_documents_have_the_form_of_the_local_store(fake_vault: t.Any) -> None:
     store, _made = secrets.converge_store({}, MANIFEST, {})
     assert sorted(written(fake_vault, store)) == sorted(store)
-    assert fake_vault.values()["root"] == {"value": store["root"]}
+    assert fake_vault.values()["root"] == secrets.parts(store["root"])
     assert sorted(fake_vault.values()["ca"]) == ["certificate", "private_key"]
     documents = vault_kv.read_documents(fake_vault, "vedfolnir")
     assert vault_kv.merged({}, documents) == (store, [])
@@ -67,7 +67,7 @@ def test_another_writer_is_not_overwritten(fake_vault: t.Any) -> None:
     written(fake_vault, {"root": "theirs"})
     with pytest.raises(VaultError, match="root: was changed by somebody else meanwhile; run again"):
         vault_kv.write_documents(fake_vault, "vedfolnir", MANIFEST, {"root": "ours"}, documents, {})
-    assert fake_vault.values()["root"] == {"value": "theirs"}
+    assert fake_vault.values()["root"]["value"] == "theirs"
 
 
 def test_notes_of_a_killed_run_are_added(fake_vault: t.Any) -> None:
