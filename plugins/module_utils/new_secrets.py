@@ -178,7 +178,8 @@ def replace(
         ProjectError: when one does not become healthy.
     """
     late = outdated(services, revisions, project.containers())
-    options = ("--detach", "--no-deps", "--no-build", "--wait")
+    # Without dependencies Compose would count the service as another one (see converge.yml).
+    options = ("--detach", "--no-build", "--wait")
     seconds = ("--wait-timeout", str(project.wait_seconds))
     for name in late:
         say(f"replace {name}")

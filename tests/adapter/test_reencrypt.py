@@ -43,7 +43,7 @@ def sealed(key: str, plain: str) -> str:
 
 def opened(key: str, stored: str | None) -> str | None:
     try:
-        return Fernet(key).decrypt(stored or "").decode().removeprefix(f"{PLAIN}-")
+        return Fernet(key).decrypt((stored or "").encode()).decode().removeprefix(f"{PLAIN}-")
     except InvalidToken:
         return None
 
@@ -51,11 +51,12 @@ def opened(key: str, stored: str | None) -> str | None:
 class Credentials:
     """The table of a stack whose keys are NEW and then OLD and OLDER."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Stack, tables: list[str]) -> None:
         self.stack = stack
         self.rows = stack.mysql.rows
         stack.mysql.fresh_database()
-        assert stack.run("vedfolnir_adapter.schema").returncode == 0
+        for statement in tables:
+            self.rows(statement)
         self.rows(
             "INSERT INTO users (id, username, email, password_hash) VALUES (1, 'u', 'e', 'h')"
         )
@@ -143,9 +144,18 @@ def expected(count: int = 3) -> list[tuple[str, ...]]:
 NOTHING = [(None, None, None)] * 3
 
 
+@pytest.fixture(scope="module")
+def tables(stack: Stack) -> list[str]:
+    """The statements that make the two tables as the application makes them."""
+    stack.mysql.fresh_database()
+    assert stack.run("vedfolnir_adapter.schema").returncode == 0
+    shown = ("SHOW CREATE TABLE users", "SHOW CREATE TABLE platform_connections")
+    return [stack.mysql.rows(statement)[0][1] for statement in shown]
+
+
 @pytest.fixture
-def credentials(stack: Stack) -> Credentials:
-    return Credentials(stack)
+def credentials(stack: Stack, tables: list[str]) -> Credentials:
+    return Credentials(stack, tables)
 
 
 def test_everything_that_opens_comes_under_the_new_key(credentials: Credentials) -> None:
