@@ -131,6 +131,13 @@ def _read(project: Project, name: str, command: t.Sequence[str]) -> None:
         raise ProjectError(f"{name} could not read its new secrets: {exc}") from exc
 
 
+def forget(project: Project) -> None:
+    """Let servers be told anew, by :func:`read_again` and :func:`run_jobs`, what they accept."""
+    for path in (project.read_record, project.jobs_record):
+        if os.path.exists(path):
+            os.unlink(path)
+
+
 def run_jobs(project: Project, services: Services, revisions: Revisions) -> list[str]:
     """Run the jobs that bring new secrets to a server; return those that ran.
 

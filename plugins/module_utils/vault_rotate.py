@@ -341,6 +341,8 @@ class Rotation:
         for name in names:
             self._write(documents[name], name, rotation.switch_back(documents[name].value))
             self._tell(name, "take back")
+        # Perhaps a server has lost what it was told.
+        consumers.forget(self.settings.project)
         try:
             self._apply("use the old values again")
         except (consumers.ProjectError, VaultError) as exc:

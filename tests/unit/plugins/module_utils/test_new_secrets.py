@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import json
+import pathlib
+import typing as t
+
+import pytest
+from ansible_collections.vedfolnir.stack.plugins.module_utils import jobs, new_secrets
+
+SERVICES: new_secrets.Services = {
+    "app-1": {
+        "org.vedfolnir.digest": "d",
+        "org.vedfolnir.consumer": "app",
+        "org.vedfolnir.new-secrets": "recreate",
+    },
+    "mysql": {
+        "org.vedfolnir.digest": "d",
+        "org.vedfolnir.consumer": "mysql",
+        "org.vedfolnir.new-secrets": "nothing",
+    },
+    "redis": {
+        "org.vedfolnir.digest": "d",
+        "org.vedfolnir.consumer": "redis",
+        "org.vedfolnir.new-secrets": '["redis-cli", "acl"]',
+    },
+    "users": {
+        "org.vedfolnir.digest": "d",
+        "org.vedfolnir.consumer": "users",
+        "org.vedfolnir.new-secrets": "run",
+    },
+    "ollama": {"org.vedfolnir.digest": "d"},
+}
+REVISIONS = {"app": "a1", "mysql": "m1", "redis": "r1", "users": "u1"}
+DOCKER = """#!/bin/sh
+echo "$*" >> {log}
+case "$*" in
+  "compose ps --services"*) echo {running} ;;
+  "ps --all"*) printf '{containers}' ;;
+esac
+case "$*" in *{broken}*) echo "it did not work" >&2; exit 1 ;; esac
+"""
+
+
+@pytest.fixture
+def project(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> t.Callable[..., t.Any]:
+    """Return a project with a docker command that notes how it is called."""
+
+    def make(running: str = "redis", containers: str = "", broken: str = "nothing") -> t.Any:
+        docker = tmp_path / "docker"
+        log = tmp_path / "log"
+        docker.write_text(
+            DOCKER.format(log=log, running=running, containers=containers, broken=broken)
+        )
+        docker.chmod(0o755)
+        monkeypatch.setattr(jobs, "DOCKER", str(docker))
+        log.write_text("")
+        return new_secrets.Project(
+            str(tmp_path), "stack", f"{tmp_path}/read.json", f"{tmp_path}/jobs.json", 60
+        )
+
+    return make
+
+
+def calls(project: new_secrets.Project) -> list[str]:
+    lines = pathlib.Path(project.src, "log").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if " ps" not in f" {line}" and "container rm" not in line]
+
+
+def test_a_service_reads_its_secrets_once(project: t.Any) -> None:
+    work = project()
+    for check, wanted in ((True, ["redis"]), (False, ["redis"]), (True, []), (False, [])):
+        assert new_secrets.read_again(work, SERVICES, REVISIONS, check) == wanted
+    assert calls(work) == ["compose exec --no-TTY redis redis-cli acl"]
+    assert new_secrets.read_again(work, SERVICES, REVISIONS | {"redis": "r2"}) == ["redis"]
+
+
+def test_what_does_not_run_reads_its_secrets_when_it_starts(project: t.Any) -> None:
+    work = project(running="")
+    assert new_secrets.read_again(work, SERVICES, REVISIONS) == []
+    assert calls(work) == []
+    assert new_secrets.read_again(project(), SERVICES, REVISIONS) == []
+
+
+def test_a_service_that_cannot_read_is_asked_again_by_the_next_run(project: t.Any) -> None:
+    with pytest.raises(new_secrets.ProjectError) as error:
+        new_secrets.read_again(project(broken="exec"), SERVICES, REVISIONS)
+    assert str(error.value) == (
+        "redis could not read its new secrets: compose exec failed: it did not work"
+    )
+    assert new_secrets.read_again(project(), SERVICES, REVISIONS) == ["redis"]
+
+
+def test_jobs_run_once_and_again_when_they_are_forgotten(project: t.Any) -> None:
+    work = project()
+    assert new_secrets.run_jobs(work, SERVICES, REVISIONS) == ["users"]
+    assert new_secrets.run_jobs(work, SERVICES, REVISIONS) == []
+    assert json.loads(pathlib.Path(work.jobs_record).read_text()) == {"users": "d.u1"}
+    new_secrets.forget(work)
+    assert new_secrets.run_jobs(work, SERVICES, REVISIONS) == ["users"]
+
+
+@pytest.mark.parametrize(
+    ("containers", "late"),
+    [
+        ("app-1\\tf\\td\\ta1\\n", []),
+        ("app-1\\tf\\td\\ta0\\n", ["app-1"]),
+        ("app-1\\tf\\told\\ta1\\n", []),
+        ("", ["app-1"]),
+    ],
+)
+def test_what_was_started_with_other_secrets_is_made_anew(
+    project: t.Any, containers: str, late: list[str]
+) -> None:
+    work, said = project(containers=containers), list[str]()
+    assert new_secrets.replace(work, SERVICES, REVISIONS, said.append) == late
+    assert said == [f"replace {name}" for name in late]
+    wanted = "compose up --detach --no-build --wait --wait-timeout 60"
+    assert calls(work) == [f"{wanted} {name}" for name in late]
+
+
+def test_revisions_take_the_place_of_those_before() -> None:
+    text = "# first\nCOMPOSE_FILE=x\nVEDFOLNIR_SECRETS_OLD=1\nVEDFOLNIR_SECRETS_APP=a0\n"
+    found = new_secrets.with_revisions(text, {"app-admin": "b", "app": "a1"})
+    assert found == (
+        "# first\nCOMPOSE_FILE=x\nVEDFOLNIR_SECRETS_APP=a1\nVEDFOLNIR_SECRETS_APP_ADMIN=b\n"
+    )
+    assert new_secrets.with_revisions(found, {"app": "a1", "app-admin": "b"}) == found
