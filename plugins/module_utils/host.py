@@ -1,6 +1,6 @@
 # Copyright: Vedfolnir stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What a host is and has room for: release, addresses, memory, disk, ports that are listened on."""
+"""What a host is and has room for: release, addresses, memory, disk, listened ports, GPUs."""
 
 from __future__ import annotations
 
@@ -58,6 +58,22 @@ def disk_free_mb(path: str) -> int:
         path = os.path.dirname(path) or "/"
     status = os.statvfs(path)
     return status.f_bfree * status.f_frsize // 2**20
+
+
+def nvidia(find: t.Callable[[str], str | None], root: str = "/") -> dict[str, bool]:
+    """Return whether a host has NVIDIA's ``driver`` and the ``toolkit`` that containers need.
+
+    Args:
+        find: Gives the path of a program, or nothing.
+        root: Where ``proc`` and ``dev`` are.
+    """
+    driver = ("proc/driver/nvidia/version", "dev/nvidiactl")
+    # Docker itself looks for the hook; releases of the toolkit without it bring the runtime.
+    toolkit = ("nvidia-container-runtime-hook", "nvidia-container-runtime")
+    return {
+        "driver": any(os.path.exists(os.path.join(root, path)) for path in driver),
+        "toolkit": any(find(name) for name in toolkit),
+    }
 
 
 def listening(tcp_table: str) -> dict[str, int]:

@@ -10,9 +10,10 @@ module: host_facts
 short_description: Gather what a host is and has room for
 version_added: 0.1.0
 description:
-  - The distribution, IPv4 addresses, memory, free disk below a path, and the ports that somebody
-    listens on, in one short round trip. M(ansible.builtin.setup) takes seconds for less, knows no
-    path that does not exist yet, and no ports.
+  - The distribution, IPv4 addresses, memory, free disk below a path, the ports that somebody
+    listens on, what is there for NVIDIA's GPUs, and the version of MySQL's data, in one short round
+    trip. M(ansible.builtin.setup) takes seconds for less, knows no path that does not exist yet,
+    and no ports.
 author:
   - Vedfolnir stack contributors (@vedfolnir)
 attributes:
@@ -40,12 +41,24 @@ options:
     description: Path whose file system is measured.
     type: path
     required: true
+  mysql_data:
+    description: Data directory of MySQL, which need not exist.
+    type: path
+    required: true
+  mysql_image:
+    description:
+      - Image that is to run MySQL. When there are data and its tag does not begin with a version,
+        the image itself is asked, if the host has it; nothing is pulled.
+    type: str
+    required: true
 """
 
 EXAMPLES = r"""
 - name: Look at the host
   vedfolnir.stack.host_facts:
     path: /srv/vedfolnir
+    mysql_data: /srv/vedfolnir/data/mysql
+    mysql_image: docker.io/library/mysql:9.7.1
 """
 
 RETURN = r"""
@@ -58,6 +71,9 @@ ansible_facts:
       description:
         - C(addresses), each with C(interface) and C(address), C(memory_mb), C(disk_free_mb) (both
           MiB) and C(listeners), each with C(port) and C(process).
+        - C(nvidia) tells whether C(driver) and C(toolkit) are there.
+        - C(mysql) has the version that C(data) were last used by, and the one that C(image) told;
+          what is not known, or was not asked, is empty.
       type: dict
     distribution:
       description:
@@ -67,14 +83,29 @@ ansible_facts:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.vedfolnir.stack.plugins.module_utils import host
+from ansible_collections.vedfolnir.stack.plugins.module_utils import host, mysql_version
+
+
+def mysql_versions(module: AnsibleModule, directory: str, image: str) -> dict[str, str]:
+    """Return the version of MySQL's data, and of the image when only it can tell."""
+    data, docker, said = mysql_version.of_data(directory), module.get_bin_path("docker"), ""
+    if data and image and docker and not mysql_version.of_tag(image):
+        options = ["--rm", "--pull", "never", "--network", "none", "--entrypoint", "mysqld"]
+        said = module.run_command([docker, "run", *options, image, "--version"])[1]
+    return {"data": data, "image": mysql_version.of_output(said)}
 
 
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
-        argument_spec={"path": {"type": "path", "required": True}}, supports_check_mode=True
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "mysql_data": {"type": "path", "required": True},
+            "mysql_image": {"type": "str", "required": True},
+        },
+        supports_check_mode=True,
     )
+    params = module.params
     with open("/proc/meminfo", encoding="utf-8") as handle:
         meminfo = handle.read()
     with open("/etc/os-release", encoding="utf-8") as handle:
@@ -85,8 +116,10 @@ def main() -> None:
     facts = {
         "addresses": host.addresses(links),
         "memory_mb": host.memory_mb(meminfo),
-        "disk_free_mb": host.disk_free_mb(module.params["path"]),
+        "disk_free_mb": host.disk_free_mb(params["path"]),
         "listeners": host.listeners(),
+        "nvidia": host.nvidia(module.get_bin_path),
+        "mysql": mysql_versions(module, params["mysql_data"], params["mysql_image"]),
     }
     module.exit_json(changed=False, ansible_facts={**release, "vedfolnir_host": facts})
 

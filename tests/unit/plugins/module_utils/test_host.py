@@ -168,3 +168,24 @@ def test_the_release_has_the_names_of_setup(text: str, facts: list[str]) -> None
 )
 def test_addresses_of_interfaces(text: str, found: list[dict[str, str]]) -> None:
     assert host.addresses(text) == found
+
+
+@pytest.mark.parametrize(
+    ("files", "programs", "found"),
+    [
+        ([], [], (False, False)),
+        (["dev/nvidiactl"], [], (True, False)),
+        (["proc/driver/nvidia/version"], ["nvidia-container-runtime-hook"], (True, True)),
+        ([], ["nvidia-container-runtime"], (False, True)),
+        (["dev/nvidia-caps"], ["nvidia-smi"], (False, False)),
+    ],
+)
+def test_what_is_there_for_graphics_cards(
+    tmp_path: pathlib.Path, files: list[str], programs: list[str], found: tuple[bool, bool]
+) -> None:
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    paths = {name: f"/usr/bin/{name}" for name in programs}
+    driver, toolkit = found
+    assert host.nvidia(paths.get, str(tmp_path)) == {"driver": driver, "toolkit": toolkit}
