@@ -59,7 +59,7 @@ def _bench(options: argparse.Namespace) -> int:
     figures.unlink(missing_ok=True)
     # Progress goes to the error stream: --json leaves one object and nothing else on the output.
     with progress_on_stderr():
-        hosts.start()
+        hosts.start(fresh=not options.keep_host)
         wanted = {"--json": options.json, "--keep-host": options.keep_host}
         argv = ["python", str(paths.SOURCES / "bench.py"), "--output", str(figures)]
         argv += [option for option, on in wanted.items() if on]

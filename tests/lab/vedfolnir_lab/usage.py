@@ -24,7 +24,11 @@ def _parser() -> argparse.ArgumentParser:
 
     bench = commands.add_parser("bench", help="measure deploy and service speed")
     bench.add_argument("--json", action="store_true", help="print one JSON object and no more")
-    bench.add_argument("--keep-host", action="store_true", help="do not measure a first deployment")
+    bench.add_argument(
+        "--keep-host",
+        action="store_true",
+        help="do not begin with a new host, whose first deployment is measured",
+    )
 
     ssh = commands.add_parser("ssh", help="a shell or one command on the lab host")
     ssh.add_argument("argv", nargs=argparse.REMAINDER, metavar="CMD")
