@@ -58,7 +58,7 @@ def blocks_of(page: Path, content: str) -> list[Block]:
 
 def script(blocks: list[Block]) -> str:
     """Return one script of a page's blocks, which says where it is."""
-    parts = ["set -eu"]
+    parts = ["set -euo pipefail"]
     for block in blocks:
         commands = block.text
         if block.language == "console":  # only what is typed, not what is answered

@@ -1,6 +1,6 @@
 """The parts of ./lab test: data in parts.yml, run in order, summed up at the end.
 
-A part is green when something of it passed and nothing failed. In CI a skipped test counts as
+A command is green when something of it passed and nothing failed. In CI a skipped test counts as
 failed unless parts.yml says why it may be: what is skipped there is never run.
 """
 
@@ -110,11 +110,7 @@ def _run_part(part: Part, *, anew: bool) -> Count:
     except LabError as error:
         say(f"ERROR: {error}")
         return Count(failed=1)
-    count = _run_commands([*(part.fresh if anew else ()), *part.commands], part, directory)
-    if not count.passed and not count.failed:
-        say(f"ERROR: nothing of {part.name} passed: a part that only skips proves nothing")
-        count.failed = 1
-    return count
+    return _run_commands([*(part.fresh if anew else ()), *part.commands], part, directory)
 
 
 def _run_commands(commands: Sequence[Sequence[str]], part: Part, directory: Path) -> Count:
@@ -129,6 +125,9 @@ def _run_commands(commands: Sequence[Sequence[str]], part: Part, directory: Path
         outcome = _result(junit, code)
         if _wanted("CI"):
             _judge_skips(junit, part, outcome)
+        if not outcome.passed and not outcome.failed:
+            say("ERROR: nothing passed: tests that only skip prove nothing")
+            outcome.failed = 1
         count.add(outcome)
         if outcome.failed and number + 1 < len(commands):
             say(f"The other commands of {part.name} need this one: not run")
