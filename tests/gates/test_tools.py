@@ -73,6 +73,14 @@ def test_ansible_lint_finds_nothing() -> None:
     gate_repo.must_pass("ansible-lint", "--offline", "--nocolor", "-q", "--format", "pep8")
 
 
+@pytest.mark.parametrize(
+    "scenario", [path.parent.name for path in gate_repo.matching("molecule/*/molecule.yml")]
+)
+def test_molecule_reads_its_scenarios(scenario: str) -> None:
+    """CI deploys by ./lab up; the scenarios are run by name and by hand."""
+    gate_repo.must_pass("molecule", "syntax", "--scenario-name", scenario)
+
+
 def shell_scripts() -> list[Path]:
     """Return what a shell runs, by suffix or first line."""
     found = []
