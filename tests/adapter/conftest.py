@@ -143,6 +143,21 @@ class Stack:
         )
 
 
+class Session(requests.Session):
+    """A client that sends Secure cookies back over plain HTTP, as a proxy would."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.headers["X-Forwarded-Proto"] = "https"
+        self.jar: dict[str, str] = {}
+
+    def carry(self, answer: requests.Response) -> None:
+        """Send the cookies of an answer from now on."""
+        self.jar |= {cookie.name: cookie.value or "" for cookie in answer.cookies}
+        self.cookies.clear()
+        self.headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.jar.items())
+
+
 class Web:
     """One running replica."""
 
@@ -170,10 +185,9 @@ class Web:
         except requests.ConnectionError:
             return False
 
-    def login(self, *, remember: bool = False) -> requests.Session:
-        """Log in as the administrator; the cookies are Secure, so this says HTTPS was used."""
-        session = requests.Session()
-        session.headers["X-Forwarded-Proto"] = "https"
+    def login(self, *, remember: bool = False) -> Session:
+        """Log in as the administrator."""
+        session = Session()
         form = {"username_or_email": "admin", "password": ADMIN_PASSWORD}
         if remember:
             form["remember_me"] = "y"
@@ -181,17 +195,8 @@ class Web:
             f"{self.url}/user-management/login", data=form, allow_redirects=False, timeout=10
         )
         assert answer.status_code == 302, answer.text[:300]
-        carry(session, answer)
+        session.carry(answer)
         return session
-
-
-def carry(session: requests.Session, answer: requests.Response) -> None:
-    """Send the Secure cookies of an answer back over plain HTTP, as a proxy would."""
-    jar = {cookie.name: cookie.value or "" for cookie in answer.cookies}
-    jar = {**getattr(session, "jar", {}), **jar}
-    session.jar = jar  # type: ignore[attr-defined]
-    session.cookies.clear()
-    session.headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in jar.items())
 
 
 @pytest.fixture(scope="session")

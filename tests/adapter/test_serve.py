@@ -7,7 +7,7 @@ import typing as t
 
 import pytest
 import requests
-import socketio
+import socketio  # type: ignore[import-untyped]
 from conftest import Stack, Web
 from servers import wait_for
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import requests
-import socketio
+import socketio  # type: ignore[import-untyped]
 from conftest import ADMIN_PASSWORD, FERNET_KEY, FLASK_KEY, Stack, Web
 from servers import MYSQL_PASSWORD, REDIS_PASSWORD, wait_for
 
@@ -106,7 +106,7 @@ def test_cookies_are_secure(prepared: Stack) -> None:
 def test_sessions_and_remember_cookies_survive_a_new_key(prepared: Stack) -> None:
     first = Web(prepared)
     session = first.login(remember=True)
-    cookies: dict[str, str] = session.jar
+    cookies = session.jar
     first.process.terminate()
 
     (prepared.secrets / "flask_secret_key").write_text("flask-key-two-0123456789abcdef")

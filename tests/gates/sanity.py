@@ -22,7 +22,8 @@ SKIPPED = {
     "pslint": "the collection has no PowerShell",
 }
 
-# Programs of the lab and their tests never run inside Ansible; ruff and mypy judge them.
+# Programs of the lab and their tests never run inside Ansible; ruff and mypy judge them
+# (test_tools.py, and for the stand-in application the part standins).
 _NOT_ANSIBLE = ("adapter", "gates", "lab", "stack", "standins")
 
 _BOOTSTRAP = """\

@@ -1,19 +1,15 @@
 """What the documentation shows is true: its code runs, its data parses, its links lead somewhere.
 
-A block says in its info string what happens to it:
-    ```bash test            is run here, in a copy of the repository, in the order of the page
-    ```bash no-test: WHY    cannot be run here, for the reason given
-    ```yaml, ```json, …     must parse; options of roles that appear in it must exist
+The markers of blocks are described in doc_blocks.py. Those for the lab's host are run by the part
+stack (tests/stack/test_docs_on_host.py).
 """
 
 from __future__ import annotations
 
 import ast
 import configparser
-import dataclasses
 import json
 import re
-import shutil
 import subprocess
 import tomllib
 import typing as t
@@ -24,45 +20,10 @@ import pytest
 import test_specs
 import yaml
 from ansible_collections.vedfolnir.stack.plugins.plugin_utils.preflight_names import owner
+from doc_blocks import MARKERS, PAGES, SHELL, Block, blocks_of, checkout, pages, script, to_run
 
-PAGES = gate_repo.matching("*.md", "docs/**/*.md", "tests/**/*.md", "files/**/*.md")
-SHELL = ("bash", "sh", "shell", "console")
-_FENCE = re.compile(r"^(?P<indent> *)(?P<fence>`{3,})(?P<info>[^`]*)$")
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?P<to>[^)\s#]+)[^)]*\)")
 _SECONDS = 120
-
-
-@dataclasses.dataclass(frozen=True)
-class Block:
-    """A fenced block of a page."""
-
-    page: Path
-    line: int
-    language: str
-    rest: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.page}:{self.line}"
-
-
-def blocks_of(page: Path, content: str) -> list[Block]:
-    """Return the fenced blocks of a page."""
-    found: list[Block] = []
-    opened: re.Match[str] | None = None
-    lines: list[str] = []
-    for number, line in enumerate(content.splitlines(), 1):
-        fence = _FENCE.match(line)
-        if opened is None and fence:
-            opened, lines, start = fence, [], number
-        elif opened is not None and fence and fence["fence"] == opened["fence"]:
-            language, _, rest = opened["info"].strip().partition(" ")
-            found.append(Block(page, start, language, rest.strip(), "\n".join(lines) + "\n"))
-            opened = None
-        elif opened is not None:
-            lines.append(line.removeprefix(opened["indent"]))
-    assert opened is None, f"{page}:{start}: the block is never closed"
-    return found
 
 
 def every_block() -> list[Block]:
@@ -98,42 +59,21 @@ READERS: dict[str, t.Callable[[str], object]] = {
 def test_a_block_is_marked_and_its_data_parses(block: Block) -> None:
     assert block.language, "say what language it is; text when it is none"
     if block.language in SHELL:
-        marked = block.rest == "test" or re.match(r"no-test: \S", block.rest)
-        assert marked, f"mark it: {block.language} test, or {block.language} no-test: REASON"
+        marked = block.rest in MARKERS or re.match(r"no-test: \S", block.rest)
+        assert marked, f"mark it: {block.language} {'|'.join(MARKERS)}, or no-test: REASON"
     elif block.language in READERS and not block.rest.startswith("no-test: "):
         READERS[block.language](block.text)
 
 
-def script(blocks: list[Block]) -> str:
-    """Return one script of a page's blocks, which says where it is."""
-    parts = ["set -eu"]
-    for block in blocks:
-        commands = block.text
-        if block.language == "console":  # only what is typed, not what is answered
-            lines = [line for line in commands.splitlines() if line.startswith(("$ ", "> "))]
-            commands = "\n".join(line[2:] for line in lines)
-        parts += [f"echo 'at {block}' >&2", commands]
-    return "\n".join(parts)
-
-
-def to_run(page: Path) -> list[Block]:
-    """Return a page's blocks that are to be run."""
-    found = blocks_of(page, gate_repo.text(page) or "")
-    return [block for block in found if block.language in SHELL and block.rest == "test"]
-
-
 def run_page(blocks: list[Block], directory: Path) -> subprocess.CompletedProcess[str]:
     """Run a page's blocks in a copy of the repository."""
-    copy = gate_repo.copy_to(directory)
-    link = gate_repo.ROOT / ".collections"
-    shutil.copytree(link, copy / ".collections", symlinks=True)
     argv = ["timeout", str(_SECONDS), "bash", "-c", script(blocks)]
-    return gate_repo.run(*argv, cwd=copy, HOME=str(directory))
+    return gate_repo.run(*argv, cwd=checkout(directory), HOME=str(directory))
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if to_run(page)], ids=str)
+@pytest.mark.parametrize("page", pages("test"), ids=str)
 def test_the_commands_of_a_page_run(page: Path, tmp_path: Path) -> None:
-    done = run_page(to_run(page), tmp_path)
+    done = run_page(to_run(page, "test"), tmp_path)
     assert done.returncode == 0, done.stdout
 
 

@@ -72,7 +72,7 @@ def documented(installed: Path) -> dict[str, dict[str, t.Any]]:
 def test_the_archive_holds_what_it_must_and_no_more(archive: Path) -> None:
     with tarfile.open(archive) as tar:
         names = set(tar.getnames())
-    assert {"MANIFEST.json", "README.md", "meta/runtime.yml"} - names == set()
+    assert {"MANIFEST.json", "README.md", "LICENSE", "meta/runtime.yml"} - names == set()
     assert [name for name in names if set(name.split("/")) & set(_NOT_SHIPPED)] == []
 
 

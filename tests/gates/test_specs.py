@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import re
 import typing as t
@@ -116,20 +117,68 @@ def test_every_entry_point_has_its_tasks(role: str) -> None:
 
 
 @functools.cache
-def read_text() -> str:
-    """Return everything that can read an option, but not what only declares or judges it."""
-    parts = []
+def read_words(role: str | None = None) -> frozenset[str]:
+    """Return the words of all that can read an option, but not of what only declares or judges it.
+
+    With a role, its own files and the code that all roles share; comments, documentation and the
+    titles of tasks read nothing.
+    """
+    texts: list[str] = []
     for path in gate_repo.files():
-        if path.parts[0] not in ("roles", "plugins", "playbooks", "files"):
+        top = path.parts[0]
+        if top not in ("roles", "plugins", "playbooks", "files"):
             continue
-        if path.parts[0] == "roles" and path.parts[2] in _DECLARE:
+        if top == "roles" and role not in (None, path.parts[1]):
+            continue
+        if top == "roles" and path.parts[2] in _DECLARE:
             # A default that is computed from another option does read that one.
-            parts += _templates_in_defaults(path)
-        elif path.name not in ("preflight.yml", "removed.yml") or path.parts[-2] != "vars":
-            parts.append(gate_repo.text(path) or "")
-        elif path.name == "preflight.yml":
-            parts += _relations(path)
-    return "\n".join(parts)
+            texts += _templates_in_defaults(path)
+        elif path.parts[-2:] == ("vars", "preflight.yml"):
+            texts += _relations(path)
+        elif path.parts[-2:] != ("vars", "removed.yml"):
+            texts += code_of(path, gate_repo.text(path) or "")
+    return frozenset(word for text in texts for word in re.findall(r"\w+", text))
+
+
+def code_of(path: Path, text: str) -> list[str]:
+    """Return the parts of a file that a machine acts on."""
+    return _READERS[path.suffix](text) if path.suffix in _READERS else [text]
+
+
+def _yaml_code(text: str) -> list[str]:
+    return list(_texts(gate_repo.load_text(text)))
+
+
+def _template_code(text: str) -> list[str]:
+    return re.findall(r"\{\{.*?\}\}|\{%.*?%\}", re.sub(r"(?s)\{#.*?#\}", "", text), re.DOTALL)
+
+
+class _Undocumented(ast.NodeTransformer):
+    """Drop texts that are there for people: docstrings and the documentation of plugins."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.stmt:
+        return ast.Pass() if isinstance(node.value, ast.Constant) else node
+
+    def visit_Assign(self, node: ast.Assign) -> ast.stmt:
+        return ast.Pass() if ast.unparse(node.targets[0]) in _DOCUMENTS else node
+
+
+def _python_code(text: str) -> list[str]:
+    return [ast.unparse(_Undocumented().visit(ast.parse(text)))]
+
+
+def _shell_code(text: str) -> list[str]:
+    return [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+
+
+_DOCUMENTS = ("DOCUMENTATION", "EXAMPLES", "RETURN")
+_READERS: dict[str, t.Callable[[str], list[str]]] = {
+    ".yml": _yaml_code,
+    ".j2": _template_code,
+    ".py": _python_code,
+    ".sh": _shell_code,
+    ".md": lambda _text: [],
+}
 
 
 def _relations(path: Path) -> list[str]:
@@ -147,16 +196,57 @@ def _templates_in_defaults(path: Path) -> list[str]:
 
 @EACH_ROLE
 def test_every_option_is_read_somewhere(role: str) -> None:
-    words = set(re.findall(r"\w+", read_text()))
-    assert sorted(set(options(role)) - words) == []
+    assert sorted(set(options(role)) - read_words()) == []
+
+
+@EACH_ROLE
+def test_every_key_inside_an_option_is_read_somewhere(role: str) -> None:
+    unread = [
+        name
+        for option, spec in options(role).items()
+        for name, _spec in nested(option, spec)
+        if "." in name and name.rpartition(".")[2] not in read_words(role)
+    ]
+    assert unread == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("main.yml", "- name: Set x_option\n  debug:\n    msg: y # x_option\n"),
+        ("x.conf.j2", "# x_option\n{# {{ x_option }} #}\n"),
+        ("x.py", 'DOCUMENTATION = "x_option"\n\ndef f():\n    """x_option."""  # x_option\n'),
+        ("x.sh", "  # x_option\ntrue\n"),
+        ("x.md", "`x_option`\n"),
+    ],
+)
+def test_a_mention_is_no_reading(name: str, text: str) -> None:
+    assert "x_option" not in " ".join(code_of(Path(name), text))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("main.yml", "- name: Set {{ x_option }}\n"),
+        ("main.yml", "- when: x_option | bool\n"),
+        ("x.conf.j2", "a {{ x_option }}\n{% if b %}{% endif %}\n"),
+        ("x.conf.j2", "{% for a in\n  x_option %}{% endfor %}\n"),
+        ("x.py", 'def f(a):\n    return a["x_option"]\n'),
+        ("x.sh", "echo $x_option\n"),
+    ],
+)
+def test_a_reading_is_noticed(name: str, text: str) -> None:
+    assert "x_option" in " ".join(code_of(Path(name), text))
 
 
 def _texts(value: t.Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
-        for part in value.values():
-            yield from _texts(part)
+        for key, part in value.items():
+            # The title of a task reads only what it shows.
+            title = key == "name" and isinstance(part, str)
+            yield from _template_code(part) if title else _texts(part)
     elif isinstance(value, list):
         for part in value:
             yield from _texts(part)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from vedfolnir_lab import parts, paths
+from vedfolnir_lab import hosts, parts, paths
 from vedfolnir_lab.shell import LabError
 
 REPORT = '<testsuites><testsuite tests="{}" failures="{}" errors="{}" skipped="{}"/></testsuites>'
@@ -35,6 +35,8 @@ def catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> Non
     file.write_text(text)
     monkeypatch.setattr(parts, "CATALOGUE", file)
     monkeypatch.setattr(paths, "JUNIT", tmp_path / "junit")
+    for variable in ("CI", "VEDFOLNIR_FRESH"):
+        monkeypatch.delenv(variable, raising=False)
 
 
 def test_a_failing_part_fails_the_run_and_later_parts_still_run(
@@ -67,6 +69,89 @@ def test_only_skipped_tests_are_no_success(tmp_path: Path, monkeypatch: pytest.M
     assert parts.run(["c"]) == 1
 
 
+CASES = """<testsuites><testsuite tests="3" failures="0" errors="0" skipped="1">
+  <testcase name="test_a"/><testcase name="test_b"/>
+  <testcase name="test_c"><skipped type="pytest.skip" message="no cat">x.py:3</skipped></testcase>
+</testsuite></testsuites>"""
+
+
+@pytest.mark.parametrize(
+    ("variable", "more", "code", "last"),
+    [
+        ("", "", 0, "2 passed, 0 failed, 1 skipped"),
+        ("CI", "", 1, "2 passed, 1 failed, 0 skipped"),
+        ("CI", "  skips: {no dog: dogs are rare}\n", 1, "2 passed, 1 failed, 0 skipped"),
+        ("CI", "  skips: {no cat: cats are rare}\n", 0, "2 passed, 0 failed, 1 skipped"),
+    ],
+)
+def test_a_skip_in_ci_needs_a_written_reason(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    variable: str,
+    more: str,
+    code: int,
+    last: str,
+) -> None:
+    (tmp_path / "report").write_text(CASES)
+    command = f"[cp, {tmp_path / 'report'}, '{{junit}}']"
+    catalogue(tmp_path, monkeypatch, f"c:\n  what: z\n{more}  commands: [{command}]\n")
+    if variable:
+        monkeypatch.setenv(variable, "true")
+    assert parts.run(["c"]) == code
+    said = capfd.readouterr().out
+    assert said.splitlines()[-1] == last
+    assert ("skipped in CI: test_c: no cat" in said) is bool(code)
+
+
+def test_tests_that_only_skip_are_not_hidden_by_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "report").write_text(REPORT.format(1, 0, 0, 1))
+    only_skips = f"[cp, {tmp_path / 'report'}, '{{junit}}']"
+    text = f"a: {{what: x, commands: [['true'], {only_skips}]}}\n"
+    catalogue(tmp_path, monkeypatch, text)
+    assert parts.run(["a"]) == 1
+    said = capfd.readouterr().out
+    assert "nothing passed: tests that only skip prove nothing" in said
+    assert said.splitlines()[-1] == "1 passed, 1 failed, 1 skipped"
+
+
+LAB = """
+a: {what: x, lab: true, commands: [[touch, '{state}/a']]}
+b: {what: y, lab: true, commands: [[touch, '{state}/b']]}
+c: {what: z, lab: true, fresh: [[touch, '{state}/fresh']], commands: [[touch, '{state}/c']]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("variable", "hosts_made_anew", "files"),
+    [
+        ("", [False, False, False], ["a", "b", "c"]),
+        ("CI", [True, False, True], ["a", "b", "c", "fresh"]),
+        ("VEDFOLNIR_FRESH", [True, False, True], ["a", "b", "c", "fresh"]),
+    ],
+)
+def test_a_fresh_host_is_for_ci_and_for_who_asks(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    hosts_made_anew: list[bool],
+    files: list[str],
+) -> None:
+    catalogue(tmp_path, monkeypatch, LAB)
+    state = tmp_path / "state"
+    state.mkdir()
+    monkeypatch.setattr(paths, "STATE", state)
+    if variable:
+        monkeypatch.setenv(variable, "1")
+    made: list[bool] = []
+    monkeypatch.setattr(hosts, "start", lambda _images, *, fresh: made.append(fresh))
+    assert parts.run(["a", "b", "c"]) == 0
+    assert made == hosts_made_anew
+    assert sorted(path.name for path in state.iterdir()) == files
+
+
 def test_an_unknown_part_is_refused_with_the_list() -> None:
     with pytest.raises(LabError, match=r"No part named nonsense\. The parts are:\ngates "):
         parts.run(["nonsense"])
@@ -76,3 +161,4 @@ def test_the_catalogue_reads() -> None:
     assert any(part.ci for part in parts.catalogue().values())
     for part in parts.catalogue().values():
         assert part.commands
+        assert all(part.skips.values())

@@ -4,6 +4,15 @@ from __future__ import annotations
 
 import sys
 
-from vedfolnir_lab.cli import main
+from vedfolnir_lab import usage
 
-sys.exit(main(sys.argv[1:]))
+
+def main() -> int:
+    """Read the command line, then load what needs the packages of .venv."""
+    options = usage.parse(sys.argv[1:])
+    from vedfolnir_lab import cli
+
+    return cli.main(options)
+
+
+sys.exit(main())

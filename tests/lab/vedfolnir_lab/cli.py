@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import fcntl
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from vedfolnir_lab import engine, hosts, images, parts, paths
@@ -19,14 +20,17 @@ The lab is up.
   all gone     ./lab down"""
 
 
-def main(arguments: Sequence[str]) -> int:
+HOLDER = "VEDFOLNIR_LAB_HOLDER"
+"""Tells a ./lab that a part of the tests runs that its parent holds the lock already."""
+
+
+def main(options: argparse.Namespace) -> int:
     """Run one command and return the exit code."""
-    options = _parser().parse_args(arguments)
     try:
         if options.command == "ssh":
             hosts.ssh(options.argv)
         with _only_one():
-            return int(options.run(options) or 0)
+            return COMMANDS[options.command](options)
     except LabError as error:
         say(f"ERROR: {error}")
         return 1
@@ -35,12 +39,12 @@ def main(arguments: Sequence[str]) -> int:
         return 130
 
 
-def _up(options: argparse.Namespace) -> None:
-    hosts.prepare()
-    hosts.create()
+def _up(options: argparse.Namespace) -> int:
+    hosts.start()
     if not options.bare:
         hosts.converge()
         say(UP_TEXT)
+    return 0
 
 
 def _test(options: argparse.Namespace) -> int:
@@ -55,9 +59,8 @@ def _bench(options: argparse.Namespace) -> int:
     figures.unlink(missing_ok=True)
     # Progress goes to the error stream: --json leaves one object and nothing else on the output.
     with progress_on_stderr():
-        hosts.prepare()
-        hosts.create()
-        wanted = {"--json": options.json, "--fresh": options.fresh}
+        hosts.start(fresh=not options.keep_host)
+        wanted = {"--json": options.json, "--keep-host": options.keep_host}
         argv = ["python", str(paths.SOURCES / "bench.py"), "--output", str(figures)]
         argv += [option for option, on in wanted.items() if on]
         code = visible(argv, hosts.ansible_environment())
@@ -66,46 +69,33 @@ def _bench(options: argparse.Namespace) -> int:
     return code
 
 
-def _down(options: argparse.Namespace) -> None:
+def _down(options: argparse.Namespace) -> int:
     if engine.answers():
         hosts.remove_all()
         if options.images:
             images.remove_all()
+    else:
+        say("No Docker engine answers: hosts and images, if there are any, stay")
     if options.engine:
         engine.stop()
+    return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="./lab", description="A real Debian host to deploy to.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    up = commands.add_parser("up", help="make the lab host and deploy the stack on it")
-    up.add_argument("--bare", action="store_true", help="make the host, deploy nothing")
-    up.set_defaults(run=_up)
-
-    test = commands.add_parser("test", help="run what CI runs, or the parts named")
-    test.add_argument("parts", nargs="*", metavar="PART")
-    test.add_argument("--list", action="store_true", help="list the parts")
-    test.set_defaults(run=_test)
-
-    bench = commands.add_parser("bench", help="measure deploy and service speed")
-    bench.add_argument("--json", action="store_true")
-    bench.add_argument("--fresh", action="store_true", help="measure a first deployment, too")
-    bench.set_defaults(run=_bench)
-
-    ssh = commands.add_parser("ssh", help="a shell or one command on the lab host")
-    ssh.add_argument("argv", nargs=argparse.REMAINDER, metavar="CMD")
-
-    down = commands.add_parser("down", help="remove hosts, volumes and networks of the lab")
-    down.add_argument("--images", action="store_true", help="remove the lab's images too")
-    down.add_argument("--engine", action="store_true", help="stop the engine if ./lab started it")
-    down.set_defaults(run=_down)
-    return parser
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "up": _up,
+    "test": _test,
+    "bench": _bench,
+    "down": _down,
+}
+"""What runs under the lock, by name."""
 
 
 @contextmanager
 def _only_one() -> Iterator[None]:
     """Refuse to work beside another ./lab of this checkout."""
+    if os.environ.get(HOLDER) == str(paths.STATE):
+        yield
+        return
     paths.STATE.mkdir(parents=True, exist_ok=True)
     with (paths.STATE / "lock").open("w", encoding="utf-8") as lock:
         try:
@@ -114,4 +104,8 @@ def _only_one() -> Iterator[None]:
             raise LabError(
                 "Another ./lab command is at work in this checkout; wait for it."
             ) from error
-        yield
+        os.environ[HOLDER] = str(paths.STATE)
+        try:
+            yield
+        finally:
+            del os.environ[HOLDER]

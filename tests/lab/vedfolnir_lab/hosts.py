@@ -6,18 +6,37 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import yaml
 
-from vedfolnir_lab import engine, images, paths
+from vedfolnir_lab import engine, images, paths, ports
 from vedfolnir_lab.shell import LabError, output, say, step, succeeds, visible
 
 PLAYBOOKS = paths.ROOT / "molecule" / "shared"
 LAB_INVENTORY = paths.ROOT / "inventories" / "lab"
+LAB_VARIABLES = LAB_INVENTORY / "group_vars" / "all" / "lab.yml"
 MAIN = "vedfolnir-lab"
 OWNER = f"vedfolnir.lab.state={paths.STATE}"
 """Label of the containers that this checkout made; a label of an image would be inherited."""
+
+
+def start(extra_images: Sequence[str] = (), *, fresh: bool = False) -> None:
+    """Have the lab's host run, with all that it needs; `fresh`: anew, with nothing on it."""
+    ports.require(published_ports())
+    prepare(extra_images)
+    if fresh:
+        destroy()
+    create()
+
+
+def published_ports() -> dict[int, str]:
+    """Return the ports of this machine that the lab's containers publish, and whose they are."""
+    host = _inventory_hosts()[MAIN]
+    variables = yaml.safe_load(LAB_VARIABLES.read_text(encoding="utf-8"))
+    mappings = {MAIN: host["lab_host_ports"]}
+    mappings |= {item["name"]: item.get("ports", []) for item in variables["lab_neighbours"]}
+    return {int(mapping.split(":")[1]): name for name, of in mappings.items() for mapping in of}
 
 
 def prepare(extra_images: Sequence[str] = ()) -> None:
@@ -120,13 +139,13 @@ def remove_all() -> None:
         shutil.rmtree(paths.SSH, ignore_errors=True)
 
 
-def _inventory_hosts() -> dict[str, dict[str, object]]:
+def _inventory_hosts() -> dict[str, dict[str, Any]]:
     """Return all hosts that the lab and its scenarios define, with their variables."""
     files = [
         LAB_INVENTORY / "hosts.yml",
         *sorted(paths.ROOT.glob("molecule/*/inventory/hosts.yml")),
     ]
-    hosts: dict[str, dict[str, object]] = {}
+    hosts: dict[str, dict[str, Any]] = {}
     for file in files:
         hosts |= yaml.safe_load(file.read_text(encoding="utf-8"))["vedfolnir"]["hosts"]
     return hosts

@@ -67,7 +67,7 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 def output(argv: Sequence[str], *, check: bool = True) -> str:
     """Return what a program prints; "" when it fails and `check` is false."""
-    done = subprocess.run(argv, capture_output=True, text=True, env=environment(), check=False)
+    done = _captured(argv)
     if done.returncode != 0:
         if check:
             raise LabError(f"{' '.join(argv)} failed: {done.stderr.strip() or done.stdout.strip()}")
@@ -76,17 +76,15 @@ def output(argv: Sequence[str], *, check: bool = True) -> str:
 
 
 def succeeds(argv: Sequence[str]) -> bool:
-    """Say whether a program ends with 0."""
-    return (
-        subprocess.run(
-            argv,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env=environment(),
-            check=False,
-        ).returncode
-        == 0
-    )
+    """Say whether a program is there and ends with 0."""
+    return _captured(argv).returncode == 0
+
+
+def _captured(argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(argv, capture_output=True, text=True, env=environment(), check=False)
+    except FileNotFoundError as error:  # as a shell would say it
+        return subprocess.CompletedProcess(argv, 127, "", str(error))
 
 
 def logged(name: str, argv: Sequence[str], *, cwd: Path | None = None) -> None:
