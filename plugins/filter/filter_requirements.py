@@ -15,7 +15,7 @@ description:
     others to the development set, adds what is missing, and reports all of it.
   - Lines with C(-c) are dropped, because O(constraints_text) takes their place.
   - Lines are kept as they are, comments, hashes, markers and URLs included.
-positional: _input, rules, constraints_text
+positional: _input, rules, constraints_text, path, needed
 options:
   _input:
     description: The text of a requirements file.
@@ -32,10 +32,18 @@ options:
     description: The text of the constraints file that goes with it.
     type: str
     default: ""
-  includes:
-    description: Texts of the files that C(-r) lines name, by the name in the line.
-    type: dict
-    default: {}
+  path:
+    description:
+      - The file on the controller that the text is from. Files that C(-r) lines name are read from
+        there, each relative to the file that names it.
+    type: str
+    default: requirements
+  needed:
+    description:
+      - The text of requirements that the deployment itself cannot do without. What of them is
+        missing is added, and a rule that drops one is refused.
+    type: str
+    default: ""
 """
 
 EXAMPLES = r"""
@@ -95,7 +103,7 @@ import dataclasses
 import fnmatch
 import re
 import typing as t
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.vedfolnir.stack.plugins.plugin_utils.requirement_lines import (
@@ -113,19 +121,23 @@ def filter_requirements(
     text: str,
     rules: Mapping[str, t.Any],
     constraints_text: str = "",
-    includes: Mapping[str, str] | None = None,
+    path: str = "requirements",
+    needed: str = "",
 ) -> dict[str, t.Any]:
     """Return the production and development sets with a report of what changed and why."""
     if not isinstance(text, str):
         kind = type(text).__name__
         raise AnsibleFilterError(f"filter_requirements expects the text of a file, got {kind}")
     try:
-        lines = parse(text, includes or {})
-        pins = {line.name for line in parse(constraints_text, {}, "constraints") if line.exact}
-        sets = _Sets(**{key: _rules(rules, key) for key in _LISTS})
+        lines = parse(text, path)
+        pins = {line.name for line in parse(constraints_text, "constraints") if line.exact}
+        sets = _Sets(
+            **{key: _rules(rules, key) for key in _LISTS},
+            needed=[line for line in parse(needed, "needed") if line.name],
+        )
         return sets.report(lines, pins)
     except RequirementsError as error:
-        raise AnsibleFilterError(f"filter_requirements: {error}") from error
+        raise AnsibleFilterError(f"filter_requirements: {error}") from None
 
 
 def _rules(rules: Mapping[str, t.Any], key: str) -> _Rules:
@@ -150,6 +162,17 @@ class _Sets:
     drop: _Rules
     add: _Rules
     development: _Rules
+    needed: list[Line]
+
+    def __post_init__(self) -> None:
+        """Refuse a rule against what is needed."""
+        for line in self.needed:
+            rule, reason = self._reason_to_drop(line)
+            if rule:
+                raise RequirementsError(
+                    f"the rule that drops '{self.drop[rule]['text']}' ({reason}) takes"
+                    f" '{line.text}', which the deployment itself needs; remove it"
+                )
 
     def report(self, lines: Iterable[Line], pins: Iterable[str | None]) -> dict[str, t.Any]:
         """Sort every line into one set."""
@@ -166,16 +189,17 @@ class _Sets:
                 moved[line.name] = line
             else:
                 kept.append(line)
-        added = self._missing(kept)
+        added = list(self._missing(kept))
         extra = {name: parse_one(rule["text"]) for name, rule in self.development.items()} | moved
-        everything = [*kept, *added, *extra.values()]
+        production = [*kept, *(line for line, _reason in added)]
+        everything = [*production, *extra.values()]
         free = {line.name for line in everything if line.name and not line.exact} - set(pins)
         return {
-            "requirements": _text([*kept, *added]),
+            "requirements": _text(production),
             "development_requirements": _text(extra.values()),
             "kept": [line.name for line in kept if line.name],
             "dropped": dropped,
-            "added": [_entry(line, self.add[str(line.name)]["reason"]) for line in added],
+            "added": [_entry(line, reason) for line, reason in added],
             "development": [
                 _entry(line, self.development[name]["reason"]) for name, line in extra.items()
             ],
@@ -191,11 +215,19 @@ class _Sets:
                     return name, rule["reason"]
         return "", line.useless
 
-    def _missing(self, kept: Iterable[Line]) -> list[Line]:
-        """Return what to add: not there yet, or there without the extras or version asked for."""
-        there = {line.name: line for line in kept if line.name}
-        wanted = ((name, parse_one(rule["text"])) for name, rule in self.add.items())
-        return [line for name, line in wanted if not _covers(there.get(name), line)]
+    def _missing(self, kept: Iterable[Line]) -> Iterator[tuple[Line, str]]:
+        """Yield what to add, not there yet or without the extras or version asked for, and why."""
+        there = {str(line.name): line for line in kept}
+        for line, reason in self._wanted():
+            if not _covers(there.get(str(line.name)), line):
+                there[str(line.name)] = line
+                yield line, reason
+
+    def _wanted(self) -> Iterator[tuple[Line, str]]:
+        for rule in self.add.values():
+            yield parse_one(rule["text"]), rule["reason"]
+        for line in self.needed:
+            yield line, "the deployment itself needs it"
 
 
 def _covers(there: Line | None, wanted: Line) -> bool:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os.path
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 try:
     from packaging.requirements import InvalidRequirement, Requirement
@@ -64,11 +65,19 @@ class Line:
         return f"only for another platform: {marker}"
 
 
-def parse(text: str, includes: Mapping[str, str], origin: str = "requirements") -> list[Line]:
-    """Return the logical lines of a requirements text, included files in their place."""
+def parse(text: str, path: str = "requirements") -> list[Line]:
+    """Return the logical lines of a requirements text, included files in their place.
+
+    Args:
+        text: The text.
+        path: The file it is from, relative to which the files of its ``-r`` lines are found.
+
+    Raises:
+        RequirementsError: for a line that cannot be understood, or a file that cannot be read.
+    """
     if _MISSING:
         raise RequirementsError(f"the Python package packaging is needed: {_MISSING}")
-    return list(_lines(text, includes, (origin,)))
+    return list(_lines(text, (os.path.normpath(path),)))
 
 
 def parse_one(text: str) -> Line:
@@ -81,22 +90,29 @@ def parse_one(text: str) -> Line:
     return Line(text, name, requirement, direct=requirement.url is not None)
 
 
-def _lines(text: str, includes: Mapping[str, str], trail: tuple[str, ...]) -> Iterator[Line]:
+def _lines(text: str, trail: tuple[str, ...]) -> Iterator[Line]:
     for number, raw in _logical(text):
         where = f"{trail[-1]} line {number}"
         bare = _COMMENT.sub("", " ".join(raw.splitlines())).strip()
         include = _INCLUDE.match(bare)
-        if not include:
+        if include:
+            yield from _included(include["file"], where, trail)
+        else:
             yield _line(raw, bare, where)
-            continue
-        name = include["file"]
-        if name in trail:
-            raise RequirementsError(f"{where} includes '{name}', which includes itself")
-        if name not in includes:
-            raise RequirementsError(
-                f"{where} includes '{name}'; pass its text as includes: {{'{name}': text}}"
-            )
-        yield from _lines(includes[name], includes, (*trail, name))
+
+
+def _included(name: str, where: str, trail: tuple[str, ...]) -> Iterator[Line]:
+    path = os.path.normpath(os.path.join(os.path.dirname(trail[-1]), name))
+    if path in trail:
+        raise RequirementsError(f"{where} includes '{name}', which includes itself")
+    try:
+        with open(path, encoding="utf-8", errors="replace") as handle:
+            text = handle.read()
+    except OSError as error:
+        raise RequirementsError(
+            f"{where} includes '{name}', but {path}: {error.strerror}"
+        ) from error
+    yield from _lines(text, (*trail, path))
 
 
 def _logical(text: str) -> Iterator[tuple[int, str]]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pathlib
 import typing as t
 
 import pytest
@@ -142,44 +143,93 @@ def test_what_no_one_pins_is_reported(text: str, constraints: str, unpinned: lis
     assert filter_requirements(text, {}, constraints)["unpinned"] == unpinned
 
 
-def test_included_files_are_read_from_the_mapping() -> None:
-    includes = {"base.txt": "-r web.txt\nclick", "web.txt": "flask"}
-    report = filter_requirements("-r base.txt\nrq", {}, includes=includes)
-    assert report["requirements"] == "flask\nclick\nrq\n"
+def test_included_files_are_found_beside_the_one_that_includes_them(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "sets").mkdir()
+    (tmp_path / "sets/base.txt").write_text("-r web.txt\nclick\n-r ../more.txt\n")
+    (tmp_path / "sets/web.txt").write_text("flask\ntorch\n")
+    (tmp_path / "more.txt").write_text("redis")
+    text = "--requirement=sets/base.txt  # all\nrq"
+    report = filter_requirements(text, TORCH, path=f"{tmp_path}/requirements.txt")
+    assert report["requirements"] == "flask\nclick\nredis\nrq\n"
+    assert [entry["name"] for entry in report["dropped"]] == ["torch"]
 
 
 @pytest.mark.parametrize(
-    ("text", "given", "includes", "message"),
+    ("included", "message"),
     [
         (
-            "flask\n-r base.txt",
             {},
-            {},
-            "requirements line 2 includes 'base.txt'; pass its text as "
-            "includes: {'base.txt': text}",
+            "{0}/main.txt line 2 includes 'base.txt', but {0}/base.txt: No such file or directory",
         ),
         (
-            "-r a.txt",
-            {},
-            {"a.txt": "-r a.txt"},
-            "a.txt line 1 includes 'a.txt', which includes itself",
+            {"base.txt": "click\n\n-r web.txt\n"},
+            "{0}/base.txt line 3 includes 'web.txt', but {0}/web.txt: No such file or directory",
         ),
+        (
+            {"base.txt": "-r ./main.txt"},
+            "{0}/base.txt line 1 includes './main.txt', which includes itself",
+        ),
+        ({"base.txt": "foo bar"}, "{0}/base.txt line 1: 'foo bar' is no requirement: "),
+    ],
+)
+def test_a_bad_include_is_refused_with_its_place(
+    included: dict[str, str], message: str, tmp_path: pathlib.Path
+) -> None:
+    for name, text in included.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(AnsibleFilterError) as error:
+        filter_requirements("flask\n-r base.txt", {}, path=f"{tmp_path}/main.txt")
+    assert str(error.value).startswith(f"filter_requirements: {message.format(tmp_path)}")
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted", "result"),
+    [
+        ("flask", "# imported\nredis\n", "flask\nrq<3\nredis\n"),
+        ("Redis>=4", "redis", "Redis>=4\nrq<3\n"),
+        ("redis>=4", "redis>=5", "redis>=4\nrq<3\nredis>=5\n"),
+        ("redis>=4; sys_platform == 'darwin'", "redis", "rq<3\nredis\n"),
+        ("pytest", "pytest", "rq<3\npytest\n"),
+        ("flask", "rq", "flask\nrq<3\n"),
+    ],
+)
+def test_what_the_deployment_needs_is_there_once(text: str, wanted: str, result: str) -> None:
+    given = rules("development", "pytest") | rules("add", "rq<3")
+    assert filter_requirements(text, given, needed=wanted)["requirements"] == result
+
+
+def test_what_the_deployment_needs_is_reported_as_added() -> None:
+    report = filter_requirements("flask", {}, needed="redis>=5")
+    assert report["added"] == [
+        {"name": "redis", "line": "redis>=5", "reason": "the deployment itself needs it"}
+    ]
+
+
+def test_no_rule_drops_what_the_deployment_needs() -> None:
+    with pytest.raises(AnsibleFilterError) as error:
+        filter_requirements("flask", rules("drop", "red*"), needed="flask\nredis>=5")
+    assert str(error.value) == (
+        "filter_requirements: the rule that drops 'red*' (because) takes 'redis>=5', which the "
+        "deployment itself needs; remove it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "given", "message"),
+    [
         (
             "flask\nfoo bar",
             {},
-            {},
             "requirements line 2: 'foo bar' is no requirement: Expected semicolon",
         ),
-        ("", {"drop": [{"name": "x"}]}, {}, "every rule of drop must have a name and a reason"),
-        ("", {"dorp": []}, {}, "rules must be a dictionary of drop, add, development"),
-        ("", rules("add", "a b"), {}, "'a b' is no requirement: "),
+        ("", {"drop": [{"name": "x"}]}, "every rule of drop must have a name and a reason"),
+        ("", {"dorp": []}, "rules must be a dictionary of drop, add, development"),
+        ("", rules("add", "a b"), "'a b' is no requirement: "),
     ],
 )
-def test_bad_input_is_refused_with_place_and_reason(
-    text: str, given: Rules, includes: dict[str, str], message: str
-) -> None:
+def test_bad_input_is_refused_with_place_and_reason(text: str, given: Rules, message: str) -> None:
     with pytest.raises(AnsibleFilterError) as error:
-        filter_requirements(text, given, includes=includes)
+        filter_requirements(text, given)
     assert str(error.value).startswith(f"filter_requirements: {message}")
 
 
