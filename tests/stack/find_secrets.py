@@ -2,25 +2,28 @@
 
 Reads a JSON object (name to value) from standard input, so that no value is in an argument, and
 prints one line ``place: name`` for each find. Places: the journal, ``docker inspect`` of
-containers, images and networks, arguments and environment of processes, layers of every image, and
-files that everybody may read. With ``--tokens`` whatever has the form of a token of Vault is found
-too, whichever it is.
+containers, images and networks, arguments and environment of processes, layers and configurations
+of every image, and files that everybody may read. With ``--tokens`` whatever has the form of a
+token of Vault is found too, whichever it is.
 """
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import os
 import re
 import stat
 import subprocess
 import sys
+import tarfile
 import typing as t
 
-ROOTS = (
-    *("/etc", "/home", "/opt", "/root", "/run", "/srv", "/tmp", "/usr/local"),
-    *("/var/log", "/var/tmp"),
-)
+ROOTS = ("/", "/dev/shm")
+PRUNED = {"/dev", "/proc", "/sys", "/var/lib/docker"}
+"""What is no file, and what the layers of the images and the inspection of containers show."""
+GZIP, ZSTANDARD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 CHUNK = 8 * 2**20
 TOKEN = re.compile(
     rb"(?<![\w.])(?=[\w.-]*[0-9])(?=[\w.-]*[A-Z])(?=[\w.-]*[a-z])"
@@ -80,28 +83,63 @@ def search_processes(wanted: dict[str, bytes]) -> set[str]:
     return found
 
 
+def readable_files() -> t.Iterator[str]:
+    """Return every regular file that others may read and whose directories let them in."""
+    waiting = list(ROOTS)
+    while waiting:
+        try:
+            entries = list(os.scandir(waiting.pop()))
+        except OSError:
+            continue
+        for entry in entries:
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except OSError:
+                continue
+            if stat.S_ISDIR(status.st_mode):
+                if status.st_mode & stat.S_IXOTH and entry.path not in PRUNED:
+                    waiting.append(entry.path)
+            elif stat.S_ISREG(status.st_mode) and status.st_mode & stat.S_IROTH:
+                yield entry.path
+
+
 def search_files(wanted: dict[str, bytes]) -> set[str]:
-    """Search every regular file that others may read and whose directories let them in."""
+    """Search every file that everybody may read; one that vanishes meanwhile is none."""
     found: set[str] = set()
-    for root in ROOTS:
-        for directory, subdirectories, names in os.walk(root):
-            subdirectories[:] = [
-                name
-                for name in subdirectories
-                if not os.path.islink(f"{directory}/{name}")
-                and os.stat(f"{directory}/{name}").st_mode & stat.S_IXOTH
-            ]
-            for name in names:
-                path = f"{directory}/{name}"
-                try:
-                    status = os.lstat(path)
-                    if not stat.S_ISREG(status.st_mode) or not status.st_mode & stat.S_IROTH:
-                        continue
-                    with open(path, "rb") as handle:
-                        found |= search_stream(path, handle, wanted)
-                except OSError:
-                    continue
+    for path in readable_files():
+        try:
+            with open(path, "rb") as handle:
+                found |= search_stream(path, handle, wanted)
+        except OSError:
+            continue
     return found
+
+
+def search_images(images: list[str], wanted: dict[str, bytes]) -> set[str]:
+    """Search the layers and configurations of images, in one archive, because they share layers."""
+    found: set[str] = set()
+    argv = ["docker", "save", *images]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        with tarfile.open(fileobj=process.stdout, mode="r|", bufsize=CHUNK) as archive:
+            for member in archive:
+                if content := archive.extractfile(member):
+                    found |= search_member(content, wanted)
+    if process.returncode != 0:
+        raise SystemExit("docker save failed")
+    return found
+
+
+def search_member(content: t.IO[bytes], wanted: dict[str, bytes]) -> set[str]:
+    """Search a member of an image's archive; some engines compress the layers."""
+    reader = io.BufferedReader(t.cast("io.RawIOBase", content))
+    start = reader.peek(len(ZSTANDARD))
+    if start.startswith(ZSTANDARD):
+        raise SystemExit("a layer is compressed in a way that cannot be read here")
+    if start.startswith(GZIP):
+        with gzip.GzipFile(fileobj=reader) as plain:
+            return search_stream("image layers", t.cast("t.IO[bytes]", plain), wanted)
+    return search_stream("image layers", reader, wanted)
 
 
 def main() -> None:
@@ -115,8 +153,7 @@ def main() -> None:
     found |= search_command("docker inspect", inspect, wanted)
     found |= search_processes(wanted) | search_files(wanted)
     if "--without-images" not in sys.argv:
-        # In one archive, because images share layers.
-        found |= search_command("image layers", ["docker", "save", *images], wanted)
+        found |= search_images(images, wanted)
     print("\n".join(sorted(found)))
 
 

@@ -29,6 +29,11 @@ ANSIBLE = ROOT / os.environ.get("VEDFOLNIR_ANSIBLE", ".venv/bin")
 _FURTHER = os.environ.get("VEDFOLNIR_LAB_INVENTORY", "").split(":")
 _USUAL = [ROOT / "inventories" / "lab", STATE / "inventory"]
 INVENTORIES = list(dict.fromkeys([*_USUAL, *(pathlib.Path(path) for path in _FURTHER if path)]))
+_TASK = re.compile(r"^(?:TASK|RUNNING HANDLER) \[(.+)\] \*+$", re.MULTILINE)
+_PROJECT = "--filter label=com.docker.compose.project=vedfolnir"
+PLAN = "Show what happens to each service"
+LIVING = ("data", "logs", "storage", "backups")
+"""Directories of /srv/vedfolnir whose files the services themselves write."""
 SSH_OPTIONS = (
     "BatchMode=yes",
     "ConnectTimeout=20",
@@ -51,6 +56,28 @@ class Run:
         lines = re.findall(r"^\S+\s*: (ok=.*)$", self.output, re.MULTILINE)
         assert lines, f"the run ended without a recap:\n{self.output[-3000:]}"
         return {name: int(count) for name, count in re.findall(r"(\w+)=(\d+)", lines[-1])}
+
+    @property
+    def tasks(self) -> list[tuple[str, str]]:
+        """Each task and handler with what was printed of it, in order."""
+        parts = _TASK.split(self.output)
+        return list(zip(parts[1::2], parts[2::2], strict=True))
+
+    def did(self, *outcomes: str) -> list[str]:
+        """Return the names of the tasks that had one of the outcomes (ok, changed), in order."""
+        starts = tuple(f"{outcome}: [" for outcome in outcomes)
+        return [
+            name
+            for name, text in self.tasks
+            if any(line.startswith(starts) for line in text.splitlines())
+        ]
+
+    @property
+    def plan(self) -> dict[str, str]:
+        """What the run said happens to each service; those that stay are not in it."""
+        (text,) = [text for name, text in self.tasks if name.endswith(PLAN)]
+        shown = re.search(r"^ok: .*=>\s*\n((?: {4}.*\n)+)", text, re.MULTILINE)
+        return t.cast("dict[str, str]", yaml.safe_load(shown[1])["msg"]) if shown else {}
 
     def check(self) -> Run:
         """Fail the test with the end of the output unless the run succeeded."""
@@ -104,13 +131,21 @@ class Lab:
         self, command: str, timeout: float = 300, stdin: str | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run a shell command as root on the lab host."""
+        return subprocess.run(
+            self.ssh_argv(command),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def ssh_argv(self, command: str) -> list[str]:
+        """Return the command line of :meth:`ssh`."""
         key = str(STATE / "ssh/id_ed25519")
         options = [part for option in SSH_OPTIONS for part in ("-o", option)]
-        argv = ["ssh", "-F", "none", "-i", key, "-p", str(self.port(22)), *options]
-        argv += ["root@127.0.0.1", command]
-        return subprocess.run(
-            argv, input=stdin, capture_output=True, text=True, timeout=timeout, check=False
-        )
+        login = ["-p", str(self.port(22)), *options, "root@127.0.0.1"]
+        return ["ssh", "-F", "none", "-i", key, *login, command]
 
     def run(self, command: str, timeout: float = 300, stdin: str | None = None) -> str:
         """Run a shell command on the lab host, fail the test if it fails, and return its output."""
@@ -129,10 +164,13 @@ class Lab:
         return self.ssh(f"cd /srv/vedfolnir && {inside}")
 
     def inspect(self) -> dict[str, dict[str, t.Any]]:
-        """Return ``docker inspect`` of every running container of the project by service name."""
-        ours = "docker ps -q --filter label=com.docker.compose.project=vedfolnir"
-        found = json.loads(self.run(f"docker inspect $({ours})"))
-        return {item["Config"]["Labels"]["com.docker.compose.service"]: item for item in found}
+        """Return ``docker inspect`` of every running service's container by the service's name."""
+        ours = f"docker ps -q {_PROJECT} --filter label=com.docker.compose.oneoff=False"
+        output = self.run(f"{ours} | xargs --no-run-if-empty docker inspect")
+        return {
+            item["Config"]["Labels"]["com.docker.compose.service"]: item
+            for item in json.loads(output or "[]")
+        }
 
     def started(self) -> dict[str, str]:
         """Return per service its container and start time: the same exactly without a restart."""
@@ -141,13 +179,39 @@ class Lab:
             for name, item in self.inspect().items()
         }
 
+    def services(self) -> set[str]:
+        """Return the services that shall run; the jobs are in a profile and not among them."""
+        return set(self.compose("config --services").split())
+
     def unhealthy(self) -> list[str]:
-        """Return the services that are not running and healthy."""
-        return sorted(
+        """Return the services that are not running and healthy, also those without a container."""
+        running = self.inspect()
+        healthy = {
             name
-            for name, item in self.inspect().items()
-            if item["State"].get("Health", {}).get("Status") != "healthy"
+            for name, item in running.items()
+            if item["State"].get("Health", {}).get("Status") == "healthy"
+        }
+        return sorted((self.services() | set(running)) - healthy)
+
+    def files(self, *directories: str) -> dict[str, str]:
+        """Return kind, mode, owner, and target or digest of every file below, by its path."""
+        living = " -o ".join(f"-path /srv/vedfolnir/{name}" for name in LIVING)
+        find = f"find {' '.join(directories)} \\( {living} \\) -prune -o"
+        found = self.run(
+            f"{find} -printf '%p\\t%y %m %U:%G %l\\n' "
+            f"&& {find} -type f -print0 | xargs -0r sha256sum | sed 's/  /\\t/'"
         )
+        result: dict[str, str] = {}
+        for line in found.splitlines():
+            first, second = line.split("\t")
+            # A digest comes first in its line, and after the path's line of the listing.
+            path, value = (first, second) if first.startswith("/") else (second, first)
+            result[path] = f"{result.get(path, '')}{value}"
+        return result
+
+    def packages(self) -> list[str]:
+        """Return what dpkg knows of each package: wanted and present state, name and version."""
+        return self.run("dpkg -l | grep -v '^[|+D]'").splitlines()
 
     def wait_healthy(self, seconds: float = 120) -> None:
         """Wait until every service is healthy: a restarted daemon asks each of them anew."""
@@ -189,13 +253,27 @@ class Lab:
         return [*argv, *arguments]
 
     def secrets(self) -> dict[str, str]:
-        """Return every secret value on the host by name; certificates give their private keys."""
-        store = json.loads(self.run("cat /etc/vedfolnir/secrets/store.json"))
-        return {
-            name: value["private_key"] if isinstance(value, dict) else value
-            for name, value in store.items()
-            if value
-        }
+        """Return every secret value on the host by name, as :func:`secret_values` tells them."""
+        return secret_values(json.loads(self.run("cat /etc/vedfolnir/secrets/store.json")))
+
+
+def secret_values(store: dict[str, t.Any]) -> dict[str, str]:
+    """Return what of a store is secret, by name.
+
+    A certificate gives its private key, and a secret that is being changed both of its values, the
+    second one under the name with ``.other``. What the store notes about itself begins with ``__``.
+    """
+    found: dict[str, str | None] = {}
+    for name, value in store.items():
+        if name.startswith("__"):
+            continue
+        if not isinstance(value, dict):
+            found[name] = value
+        elif "private_key" in value:
+            found[name] = value["private_key"]
+        else:
+            found |= {name: value["value"], f"{name}.other": value.get("other")}
+    return {name: value for name, value in found.items() if value}
 
 
 def redis_cli(lab: Lab, command: str) -> str:

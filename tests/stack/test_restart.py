@@ -13,6 +13,7 @@ from lab import Lab, redis_cli, wait_until
 
 MYSQL = "mysql --defaults-extra-file=/run/secrets/root.cnf --batch --skip-column-names vedfolnir"
 JOB = "run --rm --no-TTY --no-deps --entrypoint bash mysql-users -c"
+KILLED = ("nginx", "app-1", "app-2", "worker", "redis", "mysql", "ollama")
 IMAGE = "/srv/vedfolnir/storage/images/test-mark"
 
 
@@ -53,14 +54,11 @@ def test_data_survives_down_and_up(healthy: Lab, marks: t.Callable[[], None]) ->
 def test_data_survives_a_restart_of_the_host(healthy: Lab, marks: t.Callable[[], None]) -> None:
     """All healthy again without a hand; /run is empty after the boot, the secrets come back too."""
     time.sleep(1.1)
-    before = healthy.started()
+    before = set(healthy.inspect())
     restart = ["docker", "restart", "--time", "90", healthy.name]
     subprocess.run(restart, check=True, stdout=subprocess.DEVNULL)
-    wait_until(
-        lambda: not healthy.unhealthy() and set(healthy.inspect()) == set(before),
-        300,
-        "not all services healthy",
-    )
+    healthy.wait_healthy(300)
+    assert set(healthy.inspect()) == before
     # The unit waits for the same health checks and may see the last of them a moment later.
     wait_until(
         lambda: healthy.ssh("systemctl is-active vedfolnir.service").stdout.strip() == "active",
@@ -70,9 +68,12 @@ def test_data_survives_a_restart_of_the_host(healthy: Lab, marks: t.Callable[[],
     marks()
 
 
-@pytest.mark.parametrize(
-    "service", ["nginx", "app-1", "app-2", "worker", "redis", "mysql", "ollama"]
-)
+def test_every_service_is_killed_below(lab: Lab) -> None:
+    """A new one must not be forgotten."""
+    assert set(KILLED) == set(lab.inspect()) == lab.services()
+
+
+@pytest.mark.parametrize("service", KILLED)
 def test_a_killed_service_comes_back(healthy: Lab, service: str) -> None:
     """kill -9 of the main process; the engine starts it again and it becomes healthy."""
     pid = healthy.inspect()[service]["State"]["Pid"]
@@ -87,9 +88,18 @@ def test_a_killed_service_comes_back(healthy: Lab, service: str) -> None:
     )
 
 
+@pytest.fixture
+def rows_table(healthy: Lab) -> t.Iterator[None]:
+    """An empty table, taken away whatever becomes of the test; also that of a killed test run."""
+    sql(healthy, "DROP TABLE IF EXISTS test_rows; CREATE TABLE test_rows (id INT PRIMARY KEY)")
+    yield
+    healthy.wait_healthy()
+    sql(healthy, "DROP TABLE test_rows")
+
+
+@pytest.mark.usefixtures("rows_table")
 def test_mysql_loses_no_committed_row_when_killed(healthy: Lab) -> None:
     """A writer notes each row only after its commit was confirmed; no noted row may be missing."""
-    sql(healthy, "CREATE TABLE IF NOT EXISTS test_rows (id INT PRIMARY KEY)")
     rows = 'i=0; while i=$((i+1)); do echo "INSERT INTO test_rows VALUES ($i); SELECT $i;"; done'
     script = f"{rows} | {MYSQL} --unbuffered"
     confirmed: list[str] = []
@@ -106,11 +116,6 @@ def test_mysql_loses_no_committed_row_when_killed(healthy: Lab) -> None:
     healthy.run(f"kill -9 {pid}")
     writer.join(timeout=120)
     assert len(confirmed) > 50, "the writer did not get going"
-    wait_until(
-        lambda: "mysql" not in healthy.unhealthy() and "mysql" in healthy.inspect(),
-        180,
-        "mysql is not healthy",
-    )
+    wait_until(lambda: "mysql" not in healthy.unhealthy(), 180, "mysql is not healthy")
     last = max(int(line) for line in confirmed)
     assert int(sql(healthy, f"SELECT COUNT(*) FROM test_rows WHERE id <= {last}")) == last
-    sql(healthy, "DROP TABLE test_rows")
