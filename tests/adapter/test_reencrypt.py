@@ -389,7 +389,7 @@ def test_the_caches_are_removed_by_the_user_that_the_role_makes(credentials: Cre
     credentials.add_old()
     many = [f"platform:{number}" for number in range(1200)]
     stays = ("platform_stats:1:x", "vedfolnir:session:1", "x:platform:1", "platforms")
-    client = credentials.cache(*many, "user_platforms:1", "user_platforms:2", *stays)
+    client: t.Any = credentials.cache(*many, "user_platforms:1", "user_platforms:2", *stays)
     client.execute_command(
         "ACL", "SETUSER", "role", "on", f">{servers.REDIS_PASSWORD}", *ACL.split()
     )

@@ -127,7 +127,11 @@ def _read(cursor: t.Any) -> dict[int, tuple[str | None, ...]]:
     return {row[0]: tuple(row[1:]) for row in cursor.fetchall()}
 
 
-def verify(ring: Ring, before: Rows, now: t.Mapping[int, tuple[str | None, ...]]) -> None:
+def verify(
+    ring: Ring,
+    before: t.Mapping[int, tuple[Value, ...]],
+    now: t.Mapping[int, tuple[str | None, ...]],
+) -> None:
     """Compare the rows with what they were, or raise `MismatchError`."""
     if before.keys() != now.keys():
         msg = "rows came or went"
