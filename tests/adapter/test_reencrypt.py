@@ -376,7 +376,7 @@ def test_a_failed_proof_rolls_back_in_this_process(
 
 def test_rows_that_came_or_went_are_a_mismatch() -> None:
     ring = reencrypt.Ring(NEW, [OLD])
-    before = {1: (ring.read(sealed(OLD, "a")), ring.read(None), ring.read(""))}
+    before: reencrypt.Rows = {1: (ring.read(sealed(OLD, "a")), ring.read(None), ring.read(""))}
     now = {1: (before[1][0].fresh, None, "")}
     reencrypt.verify(ring, before, now)
     for other in ({}, {2: now[1]}, {**now, 2: now[1]}):
@@ -390,7 +390,7 @@ def test_the_caches_are_removed_by_the_user_that_the_role_makes(credentials: Cre
     many = [f"platform:{number}" for number in range(1200)]
     stays = ("platform_stats:1:x", "vedfolnir:session:1", "x:platform:1", "platforms")
     client = credentials.cache(*many, "user_platforms:1", "user_platforms:2", *stays)
-    client.execute_command(
+    client.execute_command(  # type: ignore[no-untyped-call]
         "ACL", "SETUSER", "role", "on", f">{servers.REDIS_PASSWORD}", *ACL.split()
     )
     done = credentials.run(REDIS_USER="role")
