@@ -107,22 +107,27 @@ class Target(t.NamedTuple):
 
     url: str
     host: str = ""
+    may_break: float = 0
+    """Share of requests that may lose their connection."""
 
 
-def rate_of(output: str) -> float:
-    """Return the requests per second that wrk reports, all of which must have been answered."""
-    for problem in ("Non-2xx", "Socket errors"):
-        assert problem not in output, output
-    match = re.search(r"Requests/sec:\s+([\d.]+)", output)
+def rate_of(output: str, may_break: float = 0) -> float:
+    """Return the requests per second that wrk reports, if they were answered and well."""
+    assert "Non-2xx" not in output, output
+    match = re.search(r"(\d+) requests in .*Requests/sec:\s+([\d.]+)", output, re.DOTALL)
     assert match, output
-    return float(match[1])
+    errors = re.search(r"Socket errors: (.*)", output)
+    broken = sum(int(count) for count in re.findall(r"\d+", errors[1])) if errors else 0
+    assert broken <= may_break * int(match[1]), output
+    return float(match[2])
 
 
 def load(lab: Lab, target: Target) -> float:
     """Load a target for a while and return its requests per second."""
     header = f"--header 'Host: {target.host}'" if target.host else ""
     options = f"--threads 2 --connections 16 --timeout 10s --duration {SECONDS}s"
-    return rate_of(lab.run(f"wrk {options} {header} {target.url}", timeout=60))
+    said = lab.run(f"wrk {options} {header} {target.url}", timeout=60)
+    return rate_of(said, target.may_break)
 
 
 def answers(lab: Lab, target: Target) -> None:
@@ -185,12 +190,14 @@ def requests_per_second(lab: Lab) -> dict[str, t.Any]:
     lab.run(f"docker rm --force {BARE} >/dev/null 2>&1; true")
     try:
         bare = f"https://{start_bare_nginx(lab, services, static)}:9443"
+        # A replica asked directly breaks its 16 connections when gunicorn replaces its worker,
+        # every thousand requests or so. nginx tries again: of the site nobody notices.
         targets = {
             "page_through_nginx": Target(site + LOGIN, domain),
-            "page_of_one_replica": Target(app + LOGIN),
+            "page_of_one_replica": Target(app + LOGIN, may_break=0.05),
             "static_through_nginx": Target(site + file, domain),
             "static_of_bare_nginx": Target(bare + file),
-            "static_of_one_replica": Target(app + file),
+            "static_of_one_replica": Target(app + file, may_break=0.05),
         }
         for target in targets.values():
             answers(lab, target)

@@ -18,6 +18,13 @@ def test_the_rate_is_read() -> None:
     assert bench.rate_of(WRK.format("")) == 1234.56
 
 
+def test_a_few_connections_may_break_where_that_is_normal() -> None:
+    said = WRK.format("  Socket errors: connect 0, read 1, write 0, timeout 1\n")
+    assert bench.rate_of(said, may_break=0.2) == 1234.56
+    with pytest.raises(AssertionError):
+        bench.rate_of(said, may_break=0.1)
+
+
 @pytest.mark.parametrize(
     "line",
     [
