@@ -241,7 +241,8 @@ def grants(client: Client, account: str) -> dict[str, set[str]]:
     for (line,) in client.rows(f"SHOW GRANTS FOR {account}"):
         match = re.fullmatch(r"GRANT (.+) ON (\S+) TO \S+", line)
         assert match, f"{account} has {line}"
-        found.setdefault(match[2].replace("`", ""), set()).update(match[1].split(", "))
+        # Quoted, with wildcards escaped, and the backslash escaped again by the client.
+        found.setdefault(re.sub(r"[`\\]", "", match[2]), set()).update(match[1].split(", "))
     return found
 
 
