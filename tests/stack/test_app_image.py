@@ -26,7 +26,11 @@ FORBIDDEN = (
     *("app/tests", "app/tests/*", "app/test_*", "app/secrets", "app/secrets/*", "app/docs/*"),
     *("app/*.pem", "app/*.key", "app/*.sql", "app/*.log"),
 )
-"""Names that no layer may have."""
+PLANTED = [
+    *(".git/config", "app/.git/HEAD", "app/.env", "opt/x/.env.production", "app/tests/x"),
+    *("app/test_x.py", "app/secrets/key", "app/docs/a.md", "app/deep/a.pem", "app/logs/a.log"),
+]
+ALLOWED = ["app/.gitignore", "app/app/services/tests.py", "opt/venv/lib/x/tests/y", "etc/a.pem"]
 LARGEST_MB = 600
 """More than twice what the image has; one of the giants that the rules drop would not fit in."""
 LANDING = "Captions for the images of the Fediverse."
@@ -61,6 +65,13 @@ def _scanner() -> str:
     return SCANNER.read_text("utf-8")
 
 
+def _forbidden(names: t.Iterable[str]) -> list[str]:
+    """Return the names that no layer may have."""
+    return [
+        name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in FORBIDDEN)
+    ]
+
+
 def _image(lab: Lab) -> str:
     """Return the image of the first web container."""
     return str(lab.inspect()["app-1"]["Config"]["Image"])
@@ -93,9 +104,7 @@ def test_no_layer_holds_tests_history_or_secrets(
     assert archive["found"] == []
     names = [name for layer in archive["layers"] for name in layer]
     assert {"app/web_app.py", "opt/adapter/vedfolnir_adapter/serve.py"} <= set(names)
-    assert [
-        name for name in names for pattern in FORBIDDEN if fnmatch.fnmatchcase(name, pattern)
-    ] == []
+    assert _forbidden(names) == []
     size = int(lab.run(f"docker image inspect --format '{{{{.Size}}}}' {inventory_image}")) / 1e6
     with capsys.disabled():
         print(f"\nsize of {inventory_image}: {size:.0f} MB in {len(archive['layers'])} layers")
@@ -120,18 +129,19 @@ def test_the_scanner_finds_what_a_later_layer_hides(lab: Lab) -> None:
 def test_the_scanner_reads_compressed_layers(
     compress: t.Callable[[bytes], bytes], tmp_path: pathlib.Path
 ) -> None:
-    """As engines save them that keep images compressed."""
+    """As engines save them that keep images compressed; what is forbidden is told from the rest."""
     layer = "blobs/sha256/0123"
+    files = {f"./{name}": b"" for name in PLANTED + ALLOWED}
     content = {
-        layer: compress(_tar({"./app/tests/x": MARKER.encode()})),
+        layer: compress(_tar(files | {"./app/tests/x": MARKER.encode()})),
         "manifest.json": json.dumps([{"Layers": [layer]}]).encode(),
     }
     (tmp_path / "image.tar").write_bytes(_tar(content))
     argv = [sys.executable, str(SCANNER), f"{tmp_path}/image.tar", MARKER]
-    assert json.loads(subprocess.check_output(argv)) == {
-        "layers": [["app/tests/x"]],
-        "found": [f"layer 0 app/tests/x: {MARKER}"],
-    }
+    archive = json.loads(subprocess.check_output(argv))
+    assert archive["layers"] == [PLANTED + ALLOWED]
+    assert _forbidden(archive["layers"][0]) == PLANTED
+    assert archive["found"] == [f"layer 0 app/tests/x: {MARKER}"]
 
 
 def _tar(content: t.Mapping[str, bytes]) -> bytes:
