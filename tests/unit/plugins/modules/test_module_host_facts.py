@@ -16,7 +16,7 @@ def test_the_facts_are_plausible_and_nothing_changes(
     result = run_module(host_facts.main, check=check, path=str(tmp_path / "later"))
     assert result["changed"] is False
     facts = result["ansible_facts"]["vedfolnir_host"]
-    assert set(facts) == {"addresses", "memory_mb", "disk_free_mb", "listeners"}
+    assert set(facts) == {"addresses", "memory_mb", "disk_free_mb", "listeners", "published"}
     assert result["ansible_facts"]["ansible_distribution"] == "Debian"
     assert {"interface": "lo", "address": "127.0.0.1"} in facts["addresses"]
     assert facts["memory_mb"] > 64
