@@ -72,7 +72,7 @@ def existing(lab: Lab, paths: list[str]) -> list[str]:
 
 def query(lab: Lab, statement: str) -> str:
     """Return what MySQL's administrator gets for a statement."""
-    client = "mysql --defaults-extra-file=/run/secrets/root.cnf --batch --skip-column-names"
+    client = 'MYSQL_PWD="$(cat /run/secrets/root_password)" mysql -uroot -N'
     result = lab.exec("mysql", f'{client} -e "{statement}"')
     assert result.returncode == 0, result.stderr
     return result.stdout.strip()
@@ -197,8 +197,8 @@ def own_package(lab: Lab) -> t.Iterator[Lab]:
         lab.run(f"{build} && dpkg-deb --build $d /run/{NEEDING}.deb; rm -r $d", stdin=control)
         yield lab
     finally:
-        lab.run(f"apt-get purge --yes --quiet {NEEDING} {' '.join(PACKAGES)}", 600)
-        lab.run(f"rm -f /run/{NEEDING}.deb")
+        lab.run(f"dpkg --purge {NEEDING}; rm -f /run/{NEEDING}.deb")
+        lab.run(f"apt-get purge --yes --quiet {' '.join(PACKAGES)}", 600)
 
 
 @pytest.mark.usefixtures("healthy", "own_package")
