@@ -1,16 +1,20 @@
 # Copyright: Vedfolnir stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What a host is and has room for: release, addresses, memory, disk, listened ports, GPUs."""
+"""What a host is and has room for: release, addresses, memory, disk, taken ports, GPUs."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import typing as t
 
 _LISTEN = "0A"
 """State of a listening socket in /proc/net/tcp (Linux, include/net/tcp_states.h)."""
+PUBLISHED_FORMAT = '{{.Names}}\t{{.Label "com.docker.compose.project"}}\t{{.Ports}}'
+"""What `docker ps` is to print for ``published``."""
+_PUBLISHED = re.compile(r":(\d+)(?:-(\d+))?->\S*/tcp")
 
 
 def release(text: str) -> dict[str, str]:
@@ -126,6 +130,23 @@ def listeners(proc: str = "/proc") -> list[dict[str, t.Any]]:
         (port, owners.get(inode, "the kernel")) for inode, port in before.items() if inode in after
     }
     return [{"port": port, "process": process} for port, process in sorted(found)]
+
+
+def published(listing: str) -> list[dict[str, t.Any]]:
+    """Return ``port``, ``container`` and ``project`` of every TCP port that a container publishes.
+
+    Without a proxy process such a port has no listener: the kernel passes its packets on.
+    """
+    found = set()
+    for line in listing.splitlines():
+        container, project, ports = line.split("\t")
+        for first, last in _PUBLISHED.findall(ports):
+            for port in range(int(first), int(last or first) + 1):
+                found.add((port, container, project))
+    return [
+        {"port": port, "container": container, "project": project}
+        for port, container, project in sorted(found)
+    ]
 
 
 def _tables(proc: str) -> dict[str, int]:

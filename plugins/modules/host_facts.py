@@ -11,9 +11,9 @@ short_description: Gather what a host is and has room for
 version_added: 0.1.0
 description:
   - The distribution, IPv4 addresses, memory, free disk below a path, the ports that somebody
-    listens on, what is there for NVIDIA's GPUs, and the version of MySQL's data, in one short round
-    trip. M(ansible.builtin.setup) takes seconds for less, knows no path that does not exist yet,
-    and no ports.
+    listens on or a container publishes, what is there for NVIDIA's GPUs, and the version of MySQL's
+    data, in one short round trip. M(ansible.builtin.setup) takes seconds for less, knows no path
+    that does not exist yet, and no ports.
 author:
   - Vedfolnir stack contributors (@vedfolnir)
 attributes:
@@ -70,7 +70,8 @@ ansible_facts:
     vedfolnir_host:
       description:
         - C(addresses), each with C(interface) and C(address), C(memory_mb), C(disk_free_mb) (both
-          MiB) and C(listeners), each with C(port) and C(process).
+          MiB), C(listeners), each with C(port) and C(process), and C(published), each with C(port),
+          C(container) and C(project).
         - C(nvidia) tells whether C(driver) and C(toolkit) are there.
         - C(mysql) has the version that C(data) were last used by, and the one that C(image) told;
           what is not known, or was not asked, is empty.
@@ -81,6 +82,8 @@ ansible_facts:
           as M(ansible.builtin.setup) names them.
       type: str
 """
+
+import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.vedfolnir.stack.plugins.module_utils import host, mysql_version
@@ -113,6 +116,10 @@ def main() -> None:
     # Without the tool there is nothing to compare addresses with, as on a host without a network.
     ip = module.get_bin_path("ip")
     links = module.run_command([ip, "-json", "address", "show"])[1] if ip else ""
+    # Only an engine that runs is asked: a question would start one that waits on its socket.
+    docker = module.get_bin_path("docker") if os.path.exists("/run/docker.pid") else None
+    argv = ["timeout", "20", docker, "ps", "--no-trunc", "--format", host.PUBLISHED_FORMAT]
+    containers = module.run_command(argv)[1] if docker else ""
     facts = {
         "addresses": host.addresses(links),
         "memory_mb": host.memory_mb(meminfo),
@@ -120,6 +127,7 @@ def main() -> None:
         "listeners": host.listeners(),
         "nvidia": host.nvidia(module.get_bin_path),
         "mysql": mysql_versions(module, params["mysql_data"], params["mysql_image"]),
+        "published": host.published(containers),
     }
     module.exit_json(changed=False, ansible_facts={**release, "vedfolnir_host": facts})
 

@@ -14,6 +14,7 @@ import os
 import pathlib
 import re
 import shlex
+import socket
 import subprocess
 import time
 import typing as t
@@ -119,6 +120,11 @@ class Lab:
         path = STATE / f"{self.name}-ca.pem"
         path.write_text(self.run("cat /run/vedfolnir/secrets/nginx/ca.pem"), encoding="utf-8")
         return str(path)
+
+    @functools.cached_property
+    def address(self) -> str:
+        """Address of the host on the network of the lab, where no port forward filters."""
+        return self.run("ip -4 -o addr show eth0 | awk '{print $4}' | cut -d/ -f1").strip()
 
     def session(self) -> requests.Session:
         """Return an HTTP client that trusts the site's CA and nothing else."""
@@ -318,6 +324,13 @@ def ansible_environment() -> dict[str, str]:
 
 def _inventory_arguments() -> list[str]:
     return [argument for path in INVENTORIES for argument in ("-i", str(path))]
+
+
+def answers(address: str, port: int) -> bool:
+    """Tell whether this machine can open a TCP connection."""
+    with socket.socket() as connection:
+        connection.settimeout(3)
+        return connection.connect_ex((address, port)) == 0
 
 
 def load_yaml(path: pathlib.Path) -> t.Any:

@@ -134,6 +134,24 @@ def test_an_unsupported_release_is_refused(lab: Lab, release: str) -> None:
     assert problems == [unsupported(lab, release)]
 
 
+def test_a_port_that_another_container_publishes_is_refused(lab: Lab) -> None:
+    """Though nobody listens on it: Docker runs no proxy here."""
+    name = "test-publisher"
+    try:
+        lab.run(
+            f"docker run --detach --rm --name {name} --publish 127.0.0.1:8124:80"
+            f" {lab.variables['app_base_image']} sleep 600"
+        )
+        ports = {"nginx_http_port": 8124, "docker_host_firewall_published_ports": [8124, 443]}
+        found = failures(lab.playbook_argv("playbooks/preflight.yml", variables=ports))
+        assert [problem["message"] for problem in found[lab.name]["problems"]] == [
+            f"port 8124 is published by the container {name} on {lab.name}; stop it, or choose"
+            " other ports with nginx_http_port and nginx_https_port"
+        ]
+    finally:
+        lab.ssh(f"docker rm --force --volumes {name}")
+
+
 @pytest.mark.usefixtures("refusals")
 def test_nothing_was_changed_on_the_host(lab: Lab, before: State) -> None:
     """By all the cases: no container, no package, no file of the stack or the system."""

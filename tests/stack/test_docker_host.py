@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import typing as t
 
 import pytest
 import testinfra
-from lab import STATE, Lab
+from lab import ROOT, STATE, Lab, answers, wait_until
 
 Host = t.Any
 
 STARTED = "docker inspect --format '{{.Name}} {{.State.StartedAt}} {{.State.Pid}}' $(docker ps -q)"
+COUNTED = re.compile(r"packets \d+ bytes \d+")
+SINGLE = re.compile(r"\{ ([^,{}\n]+) \}")
+NEW_RULES = "/run/test-rules.nft"
+SSH_OPEN = "tcp dport { 22 } accept"
+SECONDS = 15
+"""How long the tests wait for rules to be confirmed: the least that the role allows."""
 DOCKER_PACKAGES = ("docker.io", "docker-cli", "docker-compose", "docker-buildx")
 
 
@@ -42,6 +49,62 @@ def host(lab: Lab) -> Host:
 @pytest.fixture(scope="module")
 def rules(host: Host) -> str:
     return out(host, "nft list table inet vedfolnir")
+
+
+def table(lab: Lab) -> str:
+    """Return the rules that are loaded, without what they have counted.
+
+    A set of one is shown with braces or without, depending on what it was loaded from.
+    """
+    return SINGLE.sub(r"\1", COUNTED.sub("", lab.run("nft list table inet vedfolnir")))
+
+
+def loaded_from_file(lab: Lab) -> str:
+    """Return the rules that are loaded at the start of the host."""
+    return lab.run("cat /etc/nftables.d/vedfolnir.nft")
+
+
+@pytest.fixture
+def loaded(lab: Lab) -> t.Iterator[str]:
+    """The rules that are loaded before the test, and again after it."""
+    before = table(lab)
+    yield before
+    wait_until(lambda: answers(lab.address, 22), 60, "SSH stays closed")
+    lab.run(f"rm -f {NEW_RULES}; systemctl restart vedfolnir-firewall")
+
+
+@pytest.fixture
+def routed(host: Host) -> t.Iterator[dict[str, str]]:
+    """Two networks beside the host that know the way to each other and to containers through it."""
+    policy = out(host, "iptables -S FORWARD").splitlines()[0]
+    services = "docker inspect -f '{{.NetworkSettings.Networks.vedfolnir_edge.IPAddress}}'"
+    application = out(host, f"{services} $(docker ps -q --filter name=app-1)").split()[0]
+    try:
+        for number, name in enumerate(("test-near", "test-far"), start=1):
+            own, other = f"198.51.100.{number * 16 + 1}", f"198.51.100.{number * 16 + 2}"
+            out(host, f"ip netns add {name}")
+            out(host, f"ip link add {name} type veth peer name eth0 netns {name}")
+            out(host, f"ip address add {own}/28 dev {name} && ip link set {name} up")
+            inside = f"ip -n {name}"
+            out(host, f"{inside} address add {other}/28 dev eth0 && {inside} link set eth0 up")
+            out(host, f"{inside} route add default via {own}")
+        serve = "ip netns exec test-far python3 -m http.server 8123"
+        out(host, f"systemd-run --quiet --collect --unit=test-far {serve}")
+        out(host, "iptables -P FORWARD ACCEPT")
+        yield {"198.51.100.34": "8123", application: "5000"}
+    finally:
+        host.run(f"iptables {policy}")
+        host.run("systemctl stop test-far; ip netns del test-near; ip netns del test-far")
+
+
+def closed(host: Host, targets: dict[str, str]) -> bool:
+    """Tell whether none of the targets is reached from the near network; all or none must be."""
+    results = [
+        host.run(f"ip netns exec test-near timeout 3 bash -c '</dev/tcp/{address}/{port}'").rc
+        for address, port in targets.items()
+    ]
+    assert set(results) in ({0}, {124}), results
+    return set(results) == {124}
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +152,8 @@ class TestDocker:
         assert before, "no container runs: nothing would be proven"
         out(host, "systemctl restart docker")
         assert out(host, STARTED) == before
-        counted = re.compile(r"packets \d+ bytes \d+")
         now = out(host, "nft list table inet vedfolnir")
-        assert counted.sub("", now) == counted.sub("", rules)
+        assert COUNTED.sub("", now) == COUNTED.sub("", rules)
 
 
 class TestFirewall:
@@ -106,28 +168,6 @@ class TestFirewall:
         assert host.service("vedfolnir-firewall").is_running
         before = out(host, "systemctl show vedfolnir-firewall -p Before --value").split()
         assert "docker.service" in before
-
-    def test_no_rollback_is_pending(self, host: Host) -> None:
-        assert host.run("systemctl is-active vedfolnir-firewall-rollback.timer").rc != 0
-
-    def test_input_refuses_by_default_and_keeps_ssh_open(self, host: Host, rules: str) -> None:
-        assert "type filter hook input priority filter; policy drop;" in rules
-        for port in re.findall(r"^port (\d+)$", out(host, "sshd -T"), re.MULTILINE):
-            assert re.search(rf"tcp dport (\{{ [^}}]*\b{port}\b[^}}]*\}}|{port}) accept", rules)
-
-    def test_only_published_ports_reach_containers(self, rules: str) -> None:
-        found = re.search(r"ct original proto-dst \{ (.*) \} accept", rules)
-        assert found
-        # Debian 12's nft shows these ports as "0x50 [invalid type]".
-        assert [int(port.split()[0], 0) for port in found[1].split(", ")] == [80, 443]
-        assert rules.index("proto-dst") < rules.index("ct status dnat jump refuse")
-
-    def test_host_is_no_router(self, rules: str) -> None:
-        assert re.search(r"hook forward .*\n\t\tjump refuse\n\t\}", rules, re.DOTALL)
-
-    def test_own_table_leaves_those_of_docker_alone(self, host: Host) -> None:
-        chains = out(host, "iptables -S")
-        assert "-N DOCKER-USER" in chains
 
     def test_a_port_of_the_host_is_closed_to_containers(self, host: Host) -> None:
         out(host, "systemd-run --quiet --collect --unit=test-port python3 -m http.server 8123")
@@ -148,6 +188,54 @@ class TestFirewall:
                 assert not reached, f"{name} reaches the host at {reached}"
         finally:
             host.run("systemctl stop test-port")
+
+    def test_the_host_is_no_router(self, host: Host, routed: dict[str, str]) -> None:
+        """Even where Docker's own policy lets pass what comes from one network to another."""
+        assert closed(host, routed)
+        out(host, "systemctl stop vedfolnir-firewall")
+        try:
+            assert not closed(host, routed), "nothing would be proven: the way is closed anyway"
+        finally:
+            out(host, "systemctl start vedfolnir-firewall")
+        assert closed(host, routed)
+
+
+class TestRollback:
+    """Rules that lock everybody out go by themselves."""
+
+    def test_former_rules_come_back_unless_the_new_ones_are_confirmed(
+        self, lab: Lab, loaded: str
+    ) -> None:
+        """With the very script of the role."""
+        script = (ROOT / "roles/docker_host/files/firewall_apply.sh").read_text(encoding="utf-8")
+        closing = loaded_from_file(lab).replace(SSH_OPEN, "tcp dport { 22 } drop")
+        assert closing != loaded_from_file(lab)
+        lab.run(f"cat > {NEW_RULES}", stdin=closing)
+        address = lab.address  # learnt while it can still be asked
+        lab.run(f"sh -s {NEW_RULES} {SECONDS}", stdin=script)
+        begun = time.monotonic()
+        assert not answers(address, 22)
+        assert answers(address, 443), "the host is gone, not only its SSH"
+        wait_until(lambda: answers(address, 22), SECONDS + 15, "SSH stays closed")
+        assert time.monotonic() - begun > SECONDS / 2
+        assert table(lab) == loaded
+        assert "vedfolnir-firewall-rollback" not in lab.run("systemctl list-timers --all")
+
+    def test_the_role_says_that_it_was_locked_out(self, lab: Lab, loaded: str) -> None:
+        """As if it had not seen on which port SSH is served."""
+        wrong = {
+            "__docker_host_ssh_ports": [2222],
+            "docker_host_firewall_rollback_seconds": SECONDS,
+        }
+        result = lab.playbook("site.yml", "--tags", "docker_host", variables=wrong)
+        assert result.status == 2, result.output[-4000:]
+        assert result.recap["failed"] == 1
+        said = " ".join(result.output.split())
+        assert f"were not confirmed within {SECONDS} seconds, so the former ones are back" in said
+        assert table(lab) == loaded
+        again = lab.playbook("site.yml", "--tags", "docker_host").check()
+        assert "Load the rules of the firewall" not in again.output
+        assert SSH_OPEN in loaded_from_file(lab)
 
 
 class TestHost:
@@ -180,13 +268,6 @@ class TestHost:
         written = host.file("/etc/systemd/journald.conf.d/vedfolnir.conf").content_string
         assert {"Storage=persistent", "SystemMaxUse=2G"} <= set(written.splitlines())
         assert host.file("/var/log/journal").is_directory
-
-    def test_given_certificate_authorities_are_trusted(self, host: Host) -> None:
-        bundle = host.file("/etc/ssl/certs/ca-certificates.crt").content_string
-        listed = host.run("ls /usr/local/share/ca-certificates/vedfolnir")
-        for name in listed.stdout.split():
-            path = f"/usr/local/share/ca-certificates/vedfolnir/{name}"
-            assert host.file(path).content_string.strip() in bundle
 
     def test_nothing_failed(self, host: Host) -> None:
         assert out(host, "systemctl --failed --no-legend --plain") == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import typing as t
 
@@ -13,11 +14,16 @@ from visitor import LOGIN, Platform, Visitor, caption_arrives
 OLLAMA_PORT = 11434
 OWN_OLLAMA = "test-own-ollama"
 AUTHORITY = Authority("Authority of a proxy").certificate
+LEAVER = "test_leaver"
+ACCOUNTS = "SELECT user FROM mysql.user"
 OFF: dict[str, t.Any] = {
+    "docker_host_daemon": {},
+    "docker_host_daemon_defaults": {},
     "docker_host_journald": {},
     "docker_host_package_hold": False,
     "docker_host_sysctl": {},
     "docker_host_unattended_upgrades_enabled": False,
+    "mysql_users_absent": [{"name": LEAVER, "host": "localhost"}],
     "nginx_closed_paths": [],
     "nginx_hsts_seconds": 0,
     "nginx_rate_limits": [],
@@ -28,11 +34,16 @@ OFF: dict[str, t.Any] = {
 """Every optional feature of the lab's inventory that is not tested elsewhere."""
 FILES = [
     "/etc/apt/apt.conf.d/52vedfolnir-unattended-upgrades",
+    "/etc/docker/daemon.json",
     "/etc/sysctl.d/99-vedfolnir.conf",
     "/etc/systemd/journald.conf.d/vedfolnir.conf",
     "/srv/vedfolnir/compose.d/ollama.yml",
 ]
 """What of it is a file of its own."""
+FOUND, GIVEN, NEEDED = "tree", "pv", "dtach"
+"""Packages: of the operator, of the role, and of the role but needed by another one later."""
+PACKAGES = sorted([FOUND, GIVEN, NEEDED])
+NEEDING = "test-needing"
 FIREWALL_FILES = [
     "/etc/nftables.d/vedfolnir.nft",
     "/etc/systemd/system/vedfolnir-firewall.service",
@@ -45,6 +56,7 @@ class Features(t.NamedTuple):
     files: list[str]
     upgrades_installed: bool
     held: list[str]
+    log_driver: str
     hsts: str | None
     closed_status: int
     registration_status: int
@@ -58,20 +70,29 @@ def existing(lab: Lab, paths: list[str]) -> list[str]:
     return lab.run(f"ls -d {' '.join(paths)} 2>/dev/null; true").split()
 
 
+def query(lab: Lab, statement: str) -> str:
+    """Return what MySQL's administrator gets for a statement."""
+    client = 'MYSQL_PWD="$(cat /run/secrets/root_password)" mysql -uroot -N'
+    result = lab.exec("mysql", f'{client} -e "{statement}"')
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
 def features(lab: Lab) -> Features:
     """Look at every one of them."""
     session = lab.session()
     config = lab.run("cat /srv/vedfolnir/config/nginx/nginx.conf")
     rules = lab.run("nft list table inet vedfolnir")
-    query = "dpkg-query -W -f '${db:Status-Status}' unattended-upgrades 2>/dev/null"
+    upgrades = "dpkg-query -W -f '${db:Status-Status}' unattended-upgrades 2>/dev/null"
 
     def status(path: str) -> int:
         return session.get(lab.https + path, allow_redirects=False, timeout=60).status_code
 
     return Features(
         files=existing(lab, FILES),
-        upgrades_installed=lab.ssh(query).stdout.strip() == "installed",
+        upgrades_installed=lab.ssh(upgrades).stdout.strip() == "installed",
         held=sorted(lab.run("apt-mark showhold").split()),
+        log_driver=lab.run("docker info --format '{{.LoggingDriver}}'").strip(),
         hsts=session.get(lab.https + LOGIN, timeout=60).headers.get("Strict-Transport-Security"),
         closed_status=status("/metrics"),
         registration_status=status("/user-management/register"),
@@ -95,7 +116,8 @@ def own_ollama(healthy: Lab) -> t.Iterator[Lab]:
     lab, image = healthy, healthy.variables["ollama_image"]
     model = lab.variables.get("ollama_models", ["llava:7b"])[0]
     lab.run(
-        f"docker run --detach --name {OWN_OLLAMA} --network host --tmpfs /models"
+        # Emptied settings of Docker take live-restore away: it must come back by itself.
+        f"docker run --detach --name {OWN_OLLAMA} --restart always --network host --volume /models"
         f" --env HOME=/models --env OLLAMA_HOST=0.0.0.0:{OLLAMA_PORT} {image}"
         f" && for i in $(seq 30); do docker exec {OWN_OLLAMA} ollama list >/dev/null && break;"
         f" sleep 1; done; docker exec {OWN_OLLAMA} ollama pull {model}"
@@ -113,16 +135,21 @@ def test_optional_features_go_and_come_back(own_ollama: Lab, admin: Visitor) -> 
     assert before.files == sorted(FILES)
     assert before.upgrades_installed
     assert "docker.io" in before.held
+    assert before.log_driver == "journald"
     assert "ollama" in before.containers
     assert not before.ollama_rule
     assert not reaches_own_ollama(lab, "app-1")
+    query(lab, f"CREATE USER '{LEAVER}'@'localhost' ACCOUNT LOCK")
+    assert LEAVER in query(lab, ACCOUNTS)
     try:
         lab.playbook(variables=OFF).check()
+        assert LEAVER not in query(lab, ACCOUNTS)
         after = features(lab)
         assert after == Features(
             files=[],
             upgrades_installed=False,
             held=[],
+            log_driver="json-file",
             hsts=None,
             closed_status=200,
             registration_status=200,
@@ -139,12 +166,43 @@ def test_optional_features_go_and_come_back(own_ollama: Lab, admin: Visitor) -> 
     finally:
         admin.remove_platforms()
         lab.playbook().check()
+        query(lab, f"DROP USER IF EXISTS '{LEAVER}'@'localhost'")
     assert features(lab) == before
     assert not reaches_own_ollama(lab, "app-1")
 
 
-@pytest.mark.usefixtures("healthy")
-def test_the_firewall_and_a_trusted_authority_go_and_come_back(lab: Lab) -> None:
+def mirrors(lab: Lab) -> list[str]:
+    """Return the registry mirrors that the running Docker uses."""
+    found = json.loads(lab.run("docker info --format '{{json .RegistryConfig.Mirrors}}'"))
+    return list(found or [])
+
+
+def packages(lab: Lab) -> list[str]:
+    """Return which of the test's packages are installed."""
+    shown = "${Package} ${db:Status-Status}\\n"
+    lines = lab.ssh(f"dpkg-query -W -f '{shown}' {' '.join(PACKAGES)}").stdout.splitlines()
+    return sorted(line.split()[0] for line in lines if line.endswith(" installed"))
+
+
+@pytest.fixture
+def own_package(lab: Lab) -> t.Iterator[Lab]:
+    """The lab host with one package that its operator installed, and one that needs another."""
+    control = (
+        f"Package: {NEEDING}\nVersion: 1\nArchitecture: all\nDepends: {NEEDED}\n"
+        "Maintainer: Tests <tests@example.org>\nDescription: needs another package\n"
+    )
+    build = "d=$(mktemp -d) && mkdir $d/DEBIAN && cat > $d/DEBIAN/control"
+    try:
+        lab.run(f"apt-get install --yes --quiet {FOUND}", 600)
+        lab.run(f"{build} && dpkg-deb --build $d /run/{NEEDING}.deb; rm -r $d", stdin=control)
+        yield lab
+    finally:
+        lab.run(f"dpkg --purge {NEEDING}; rm -f /run/{NEEDING}.deb")
+        lab.run(f"apt-get purge --yes --quiet {' '.join(PACKAGES)}", 600)
+
+
+@pytest.mark.usefixtures("healthy", "own_package")
+def test_the_firewall_and_additions_to_the_host_go_and_come_back(lab: Lab) -> None:
     """Of the role docker_host alone; containers do not notice."""
     bundle = "/etc/ssl/certs/ca-certificates.crt"
     directory = "/usr/local/share/ca-certificates/vedfolnir"
@@ -155,16 +213,31 @@ def test_the_firewall_and_a_trusted_authority_go_and_come_back(lab: Lab) -> None
         *lab.variables.get("docker_host_ca_certificates", []),
         {"name": "test-proxy", "content": AUTHORITY},
     ]
-    options = {"docker_host_firewall_enabled": False, "docker_host_ca_certificates": given}
+    mirror = {"docker_host_registry_mirrors": ["http://127.0.0.1:9/"]}
+    options = {
+        "docker_host_firewall_enabled": False,
+        "docker_host_ca_certificates": given,
+        "docker_host_extra_packages": PACKAGES,
+    }
     before, rules = lab.started(), lab.run(table)
+    assert mirrors(lab) == []
     try:
         lab.playbook(*role, variables=options).check()
+        assert packages(lab) == PACKAGES
         assert line in lab.run(f"cat {bundle}")
         assert lab.ssh(table).returncode != 0
         assert existing(lab, FIREWALL_FILES) == []
         assert "not-found" in lab.run("systemctl show -p LoadState vedfolnir-firewall.service")
+        lab.run(f"dpkg --install /run/{NEEDING}.deb")
+        lab.playbook(*role, variables=mirror).check()
+        assert mirrors(lab) == mirror["docker_host_registry_mirrors"]
+        # Neither what was there before the role goes nor what something else needs by now.
+        assert packages(lab) == sorted([FOUND, NEEDED])
+        lab.run(f"dpkg --purge {NEEDING}")
     finally:
         lab.playbook(*role).check()
+    assert mirrors(lab) == []
+    assert packages(lab) == [FOUND]
     assert line not in lab.run(f"cat {bundle}")
     assert existing(lab, [f"{directory}/test-proxy.crt"]) == []
     assert existing(lab, FIREWALL_FILES) == FIREWALL_FILES

@@ -23,6 +23,7 @@ Record = dict[str, t.Any]
 
 # Kernel parameters that belong to a network or IPC namespace, thus to a container itself.
 NAMESPACED = re.compile(r"net\.|kernel\.(shm|msg|sem)|fs\.mqueue\.")
+REFUSED = re.compile(r"^dpkg: error processing package ([^\s:]+)", re.MULTILINE)
 PORT = re.compile(r"^port (\d+)$", re.MULTILINE)
 
 
@@ -71,21 +72,47 @@ def ssh_ports() -> list[int]:
     return sorted(ports or {22})
 
 
-def packages(wanted: dict[str, str], suggested: list[str]) -> Record:
-    """Return which packages are installed, held or missing."""
+def unneeded(candidates: set[str]) -> list[str]:
+    """Return the packages that can go without another that is installed losing what it needs."""
+    left = set(candidates)
+    while left:
+        argv = ["dpkg", "--simulate", "--remove", *sorted(left)]
+        environment = {**os.environ, "LC_ALL": "C"}
+        trial = subprocess.run(
+            argv, capture_output=True, text=True, check=False, timeout=60, env=environment
+        )
+        refused = left & set(REFUSED.findall(trial.stderr))
+        if trial.returncode == 0:
+            break
+        # What dpkg refuses without naming a package is not understood: nothing goes.
+        left = left - refused if refused else set()
+    return sorted(left)
+
+
+def packages(request: Record, wanted: dict[str, str], recorded: list[str]) -> Record:
+    """Return which packages are installed, held or missing, and which nobody wants any more."""
     listing = output("dpkg-query", "-W", "-f", "${Package}\t${Version}\t${db:Status-Abbrev}\n")
     rows = [line.split("\t") for line in listing.splitlines()]
     installed = {
         name: (version, status[0] == "h") for name, version, status in rows if status[1] == "i"
     }
+    # Another version than the first one that is there already is the operator's choice.
+    pinned = {
+        name: version
+        for name, version in request["first_versions"].items()
+        if name not in installed or fnmatch.fnmatch(installed[name][0], version)
+    } | {name: version for name, version in wanted.items() if version}
     missing = [
-        f"{name}={version}" if version else name
-        for name, version in wanted.items()
-        if name not in installed or (version and not fnmatch.fnmatch(installed[name][0], version))
+        f"{name}={pinned[name]}" if name in pinned else name
+        for name in wanted
+        if name not in installed or not fnmatch.fnmatch(installed[name][0], pinned.get(name, "*"))
     ]
+    known = {*wanted, *request["known_packages"], *recorded}
     return {
         "missing": missing,
-        "installed": sorted(set(installed) & (set(wanted) | set(suggested))),
+        "pinned": pinned,
+        "dropped": unneeded(set(recorded) & set(installed) - set(request["packages"])),
+        "installed": sorted(set(installed) & known),
         "held": sorted(name for name, (_version, held) in installed.items() if held),
         "versions": {name: installed[name][0] for name in wanted if name in installed},
         "interrupted": bool(glob.glob("/var/lib/dpkg/updates/*")),
@@ -182,13 +209,15 @@ def look(request: Record) -> Record:
         for name, version in request["packages"].items()
         if not (inside and name in request["machine_packages"])
     }
+    recorded = (settings(request["record_path"]) or {}).get("packages", [])
     certificates = glob.glob(request["ca_directory"] + "/*.crt")
     ca_paths = [request["ca_directory"], *certificates]
     return {
         "container": inside,
         "ssh_ports": ssh_ports(),
-        "packages": packages(wanted, request["known_packages"]),
-        "recorded": (settings(request["record_path"]) or {}).get("packages", []),
+        "packages": packages(request, wanted, recorded),
+        "recorded": recorded,
+        "key": read(request["keyring"]),
         "sysctl": sysctl(request["sysctl"], inside),
         "units": {name: unit(name, paths) for name, paths in request["units"].items()},
         "docker_certificates_stale": unit("docker.service", ca_paths)["stale"],

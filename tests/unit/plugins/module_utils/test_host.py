@@ -112,6 +112,34 @@ def test_this_machine_tells_what_this_test_listens_on() -> None:
     assert port not in [item["port"] for item in host.listeners()]
 
 
+@pytest.mark.parametrize(
+    ("ports", "numbers"),
+    [
+        ("", []),
+        ("5000/tcp, 6379/tcp", []),
+        ("0.0.0.0:8080->80/tcp, [::]:8080->80/tcp, :::8080->80/tcp", [8080]),
+        ("127.0.0.1:443->8443/tcp, 0.0.0.0:80->8080/tcp", [80, 443]),
+        ("0.0.0.0:53->53/udp, 0.0.0.0:54->53/tcp", [54]),
+        ("0.0.0.0:8000-8002->8000-8002/tcp, 9000-9001/tcp", [8000, 8001, 8002]),
+    ],
+)
+def test_a_published_port_has_a_container_and_perhaps_a_project(
+    ports: str, numbers: list[int]
+) -> None:
+    for project in ("", "vedfolnir"):
+        assert host.published(f"web\t{project}\t{ports}\n") == [
+            {"port": number, "container": "web", "project": project} for number in numbers
+        ]
+
+
+def test_every_container_is_listed() -> None:
+    assert [item["container"] for item in host.published("b\t\t:1->1/tcp\na\tx\t:2->2/tcp\n")] == [
+        "b",
+        "a",
+    ]
+    assert host.published("") == []
+
+
 def test_free_disk_is_the_one_of_the_nearest_directory(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
