@@ -13,6 +13,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import visitor
 from lab import Lab
 
+# Needs a host on which nothing has been deployed, so it is run only by its name.
+collect_ignore = ["fresh"]
+
 
 @pytest.fixture(scope="session")
 def lab() -> Lab:
