@@ -241,12 +241,12 @@ class Load:
         counts = self._meter.counts
         seconds = self._seconds or time.monotonic() - self._meter.began
         sent = sorted(self._meter.requests)
-        cuts = statistics.quantiles([took * 1000 for took, *_ in sent], n=100)
+        cuts = statistics.quantiles([entry[0] * 1000 for entry in sent], n=100)
         outages = [outage for socket in self._sockets for outage in socket.outages]
         return Report(
             seconds=round(seconds, 1),
             requests=len(sent),
-            rate=round(sum(began <= seconds for _, began, _ in sent) / seconds, 1),
+            rate=round(sum(entry[1] <= seconds for entry in sent) / seconds, 1),
             failed=counts["failed"],
             failures=list(self._meter.failures),
             retried=counts["retried"],
