@@ -266,8 +266,9 @@ class Lab:
 def secret_values(store: dict[str, t.Any]) -> dict[str, str]:
     """Return what of a store is secret, by name.
 
-    A certificate gives its private key, and a secret that is being changed both of its values, the
-    second one under the name with ``.other``. What the store notes about itself begins with ``__``.
+    A certificate gives its private key, and a secret that is being rotated all of its values, those
+    beside the one in use with a number behind the name. What the store notes about itself begins
+    with ``__``.
     """
     found: dict[str, str | None] = {}
     for name, value in store.items():
@@ -278,7 +279,8 @@ def secret_values(store: dict[str, t.Any]) -> dict[str, str]:
         elif "private_key" in value:
             found[name] = value["private_key"]
         else:
-            found |= {name: value["value"], f"{name}.other": value.get("other")}
+            values = [value["value"], *value["others"]]
+            found |= {name if n == 0 else f"{name}.{n}": text for n, text in enumerate(values)}
     return {name: value for name, value in found.items() if value}
 
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 from find_secrets import TOKEN, needles
-from lab import Lab
+from lab import Lab, secret_values
 from test_leaks import scan
 from vaulted import RUNTIME, ask, deploy, values
 
@@ -31,11 +31,7 @@ def known(lab: Lab) -> dict[str, str]:
     """What must not be found: every value and what opens Vault."""
     keys = dict(ask(lab, _KEYS))
     assert len(keys) >= 3
-    found = {
-        name: value["private_key"] if isinstance(value, dict) else value
-        for name, value in values(lab).items()
-        if not name.startswith("__")
-    }
+    found = secret_values(values(lab))
     assert len(found) >= 12
     return found | keys
 
