@@ -38,6 +38,9 @@ LOGIN_ROLE = "auth/approle/role/vedfolnir-ansible"
 STEPS = ("prepare", "switch", "reencrypt", "retire", "login")
 """The steps in their order."""
 
+PROBLEMS = (RotationError, VaultError, consumers.ProjectError, provider.SecretError, OSError)
+"""Whatever can go wrong and is to be said, not traced: the next call goes on from there."""
+
 Entries = dict[str, t.Any]
 
 
@@ -431,7 +434,7 @@ def main(argv: t.Sequence[str]) -> int:
     try:
         with alone():
             run(Rotation(Settings.read(options.settings), "timer", say), options.names)
-    except (RotationError, VaultError, consumers.ProjectError, provider.SecretError) as exc:
+    except PROBLEMS as exc:
         sys.stderr.write(f"vedfolnir rotation: {exc}\n")
         return 1
     return 0

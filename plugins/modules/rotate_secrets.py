@@ -118,12 +118,6 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.vedfolnir.stack.plugins.module_utils import vault_rotate
-from ansible_collections.vedfolnir.stack.plugins.module_utils.new_secrets import ProjectError
-from ansible_collections.vedfolnir.stack.plugins.module_utils.rotation import RotationError
-from ansible_collections.vedfolnir.stack.plugins.module_utils.secrets import SecretError
-from ansible_collections.vedfolnir.stack.plugins.module_utils.vault_server import VaultError
-
-_PROBLEMS = (ProjectError, RotationError, SecretError, VaultError, OSError)
 
 
 def _plan(work: vault_rotate.Rotation, params: dict[str, t.Any]) -> dict[str, t.Any]:
@@ -183,7 +177,7 @@ def main() -> None:
         else:
             with vault_rotate.alone():
                 result = _take(work, params)
-    except _PROBLEMS as exc:
+    except vault_rotate.PROBLEMS as exc:
         module.fail_json(msg=f"The rotation did not go on: {exc}", said=said)
     module.exit_json(**result, said=said)
 

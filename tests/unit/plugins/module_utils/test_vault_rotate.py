@@ -279,6 +279,27 @@ def test_the_log_and_the_metrics_have_no_value(world: World, tmp_path: pathlib.P
     assert world.store()["user"] not in log + text
 
 
+def test_the_program_says_what_is_wrong_in_one_line(
+    world: World,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(vault_rotate, "LOCK", str(tmp_path / "lock"))
+    monkeypatch.setattr(vault_rotate.Settings, "read", lambda _path: world.settings)
+    assert vault_rotate.main(["settings", "user"]) == 0
+    assert "vedfolnir rotation: retire: user" in capsys.readouterr().out
+
+    def full(*_arguments: t.Any) -> None:
+        raise OSError(28, "No space left on device", "/run/x")
+
+    monkeypatch.setattr(vault_deliver, "deliver", full)
+    assert vault_rotate.main(["settings", "user"]) == 1
+    assert capsys.readouterr().err == (
+        "vedfolnir rotation: [Errno 28] No space left on device: '/run/x'\n"
+    )
+
+
 def test_one_rotation_at_a_time(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vault_rotate, "LOCK", str(tmp_path / "lock"))
     with (
