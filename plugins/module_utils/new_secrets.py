@@ -10,6 +10,7 @@ so that a call that was killed is completed by the next.
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
 import os
 import subprocess
@@ -48,16 +49,23 @@ class Project:
     """File of :mod:`jobs`."""
     wait_seconds: int = 600
     """Time for a new container to become healthy."""
+    secrets_root: str = "/run/vedfolnir/secrets"
+    """Directory of the consumers' files."""
 
     def compose(self, *arguments: str, timeout: float | None = None) -> str:
-        """Run Compose and return its output.
+        """Run Compose and return its output, see :meth:`docker`."""
+        return self.docker("compose", *arguments, timeout=timeout)
+
+    def docker(self, *arguments: str, timeout: float | None = None) -> str:
+        """Run the engine's client in the project's directory and return its output.
 
         Raises:
             ProjectError: with the end of what it said.
         """
+        what = " ".join(arguments[:2])
         try:
             result = subprocess.run(
-                [jobs.DOCKER, "compose", *arguments],
+                [jobs.DOCKER, *arguments],
                 cwd=self.src,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
@@ -66,12 +74,10 @@ class Project:
                 text=True,
             )
         except subprocess.TimeoutExpired as exc:
-            raise ProjectError(
-                f"compose {arguments[0]} did not end within {timeout:.0f} s"
-            ) from exc
+            raise ProjectError(f"{what} did not end within {timeout:.0f} s") from exc
         if result.returncode != 0:
             said = jobs.last_lines(f"{result.stdout}\n{result.stderr}", 5)
-            raise ProjectError(f"compose {arguments[0]} failed: {said}")
+            raise ProjectError(f"{what} failed: {said}")
         return result.stdout
 
     def services(self) -> Services:
@@ -84,6 +90,15 @@ class Project:
     def running(self) -> set[str]:
         """Return the services that run."""
         return set(self.compose("ps", "--services", "--status", "running").split())
+
+    def has_read(self, name: str, consumer: str) -> bool:
+        """Tell whether a running service was started after its secret files were written."""
+        container = self.compose("ps", "--quiet", name).split()[0]
+        said = self.docker("inspect", "--format", "{{.State.StartedAt}}", container)
+        started = datetime.datetime.fromisoformat(said.strip()).timestamp()
+        directory = os.path.join(self.secrets_root, consumer)
+        files = [entry.stat().st_mtime for entry in os.scandir(directory)]
+        return started > max(files, default=0)
 
     def containers(self) -> dict[str, dict[str, str]]:
         """Return what the services' containers are made of."""
@@ -110,18 +125,24 @@ def read_again(
 ) -> list[str]:
     """Let running services that can do so read their new secrets; return those that did.
 
-    A service that does not run reads them when it starts.
+    A service reads them when it starts: one that does not run will, and one that was started after
+    they were written has.
 
     Raises:
         ProjectError: when a service could not.
     """
     late = unread(services, revisions, jobs.read_record(project.read_record))
     running = project.running() if late else set()
-    for name in late if not check else ():
-        if name in running:
-            _read(project, name, _command(services[name]) or [])
-        jobs.remember(project.read_record, name, revisions[services[name][labels.CONSUMER]])
-    return [name for name in late if name in running]
+    read: list[str] = []
+    for name in late:
+        consumer = services[name][labels.CONSUMER]
+        if name in running and not project.has_read(name, consumer):
+            read.append(name)
+            if not check:
+                _read(project, name, _command(services[name]) or [])
+        if not check:
+            jobs.remember(project.read_record, name, revisions[consumer])
+    return read
 
 
 def _read(project: Project, name: str, command: t.Sequence[str]) -> None:

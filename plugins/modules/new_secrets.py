@@ -52,6 +52,10 @@ options:
     description: File that remembers what has been read.
     type: path
     required: true
+  runtime_directory:
+    description: Directory of the consumers' files.
+    type: path
+    default: /run/vedfolnir/secrets
 """
 
 EXAMPLES = r"""
@@ -83,11 +87,17 @@ def main() -> None:
             "project_name": {"type": "str", "required": True},
             "revisions": {"type": "dict", "required": True, "no_log": False},
             "record": {"type": "path", "required": True},
+            "runtime_directory": {"type": "path", "default": "/run/vedfolnir/secrets"},
         },
         supports_check_mode=True,
     )
     params = module.params
-    project = util.Project(params["project_src"], params["project_name"], params["record"])
+    project = util.Project(
+        params["project_src"],
+        params["project_name"],
+        params["record"],
+        secrets_root=params["runtime_directory"],
+    )
     try:
         read = util.read_again(
             project, project.services(), params["revisions"], check=module.check_mode

@@ -36,6 +36,8 @@ echo "$*" >> {log}
 case "$*" in
   "compose ps --services"*) echo {running} ;;
   "ps --all"*) printf '{containers}' ;;
+  "compose ps --quiet redis") echo c0ffee ;;
+  "inspect "*) echo {started} ;;
 esac
 case "$*" in *{broken}*) echo "it did not work" >&2; exit 1 ;; esac
 """
@@ -45,25 +47,34 @@ case "$*" in *{broken}*) echo "it did not work" >&2; exit 1 ;; esac
 def project(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> t.Callable[..., t.Any]:
     """Return a project with a docker command that notes how it is called."""
 
-    def make(running: str = "redis", containers: str = "", broken: str = "nothing") -> t.Any:
+    def make(
+        running: str = "redis",
+        containers: str = "",
+        broken: str = "nothing",
+        started: str = "2020-01-02T03:04:05.123456789Z",
+    ) -> t.Any:
         docker = tmp_path / "docker"
         log = tmp_path / "log"
         docker.write_text(
-            DOCKER.format(log=log, running=running, containers=containers, broken=broken)
+            DOCKER.format(
+                log=log, running=running, containers=containers, broken=broken, started=started
+            )
         )
         docker.chmod(0o755)
         monkeypatch.setattr(jobs, "DOCKER", str(docker))
         log.write_text("")
-        return new_secrets.Project(
-            str(tmp_path), "stack", f"{tmp_path}/read.json", f"{tmp_path}/jobs.json", 60
-        )
+        (tmp_path / "secrets" / "redis").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "secrets" / "redis" / "acl").touch()
+        records = (f"{tmp_path}/read.json", f"{tmp_path}/jobs.json")
+        return new_secrets.Project(str(tmp_path), "stack", *records, 60, f"{tmp_path}/secrets")
 
     return make
 
 
 def calls(project: new_secrets.Project) -> list[str]:
     lines = pathlib.Path(project.src, "log").read_text(encoding="utf-8").splitlines()
-    return [line for line in lines if " ps" not in f" {line}" and "container rm" not in line]
+    looks = ("compose ps", "ps ", "inspect ", "container rm")
+    return [line for line in lines if not line.startswith(looks)]
 
 
 def test_a_service_reads_its_secrets_once(project: t.Any) -> None:
@@ -76,6 +87,13 @@ def test_a_service_reads_its_secrets_once(project: t.Any) -> None:
 
 def test_what_does_not_run_reads_its_secrets_when_it_starts(project: t.Any) -> None:
     work = project(running="")
+    assert new_secrets.read_again(work, SERVICES, REVISIONS) == []
+    assert calls(work) == []
+    assert new_secrets.read_again(project(), SERVICES, REVISIONS) == []
+
+
+def test_what_was_started_after_its_files_were_written_has_read_them(project: t.Any) -> None:
+    work = project(started="2099-01-02T03:04:05.123456789Z")
     assert new_secrets.read_again(work, SERVICES, REVISIONS) == []
     assert calls(work) == []
     assert new_secrets.read_again(project(), SERVICES, REVISIONS) == []
