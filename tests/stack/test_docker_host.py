@@ -17,6 +17,7 @@ STARTED = "docker inspect --format '{{.Name}} {{.State.StartedAt}} {{.State.Pid}
 COUNTED = re.compile(r"packets \d+ bytes \d+")
 SINGLE = re.compile(r"\{ ([^,{}\n]+) \}")
 NEW_RULES = "/run/test-rules.nft"
+CONFIRMED = "/var/lib/vedfolnir/firewall.nft"
 SSH_OPEN = "tcp dport { 22 } accept"
 SECONDS = 15
 """How long the tests wait for rules to be confirmed: the least that the role allows."""
@@ -212,7 +213,7 @@ class TestRollback:
         assert closing != loaded_from_file(lab)
         lab.run(f"cat > {NEW_RULES}", stdin=closing)
         address = lab.address  # learnt while it can still be asked
-        lab.run(f"sh -s {NEW_RULES} {SECONDS}", stdin=script)
+        lab.run(f"sh -s {NEW_RULES} {SECONDS} {CONFIRMED}", stdin=script)
         begun = time.monotonic()
         assert not answers(address, 22)
         assert answers(address, 443), "the host is gone, not only its SSH"
