@@ -116,6 +116,8 @@ def packages(request: Record, wanted: dict[str, str], recorded: list[str]) -> Re
         "held": sorted(name for name, (_version, held) in installed.items() if held),
         "versions": {name: installed[name][0] for name in wanted if name in installed},
         "interrupted": bool(glob.glob("/var/lib/dpkg/updates/*")),
+        # Half unpacked (dpkg's flag reinst-required): apt takes them for installed.
+        "broken": sorted(name for name, _version, status in rows if status[2:3] == "R"),
         "index_present": bool(glob.glob("/var/lib/apt/lists/*_Packages*")),
     }
 

@@ -15,8 +15,10 @@ from vedfolnir_lab.shell import LabError
 PACKAGE = Path(__file__).resolve().parents[1]
 # ./lab in a place of its own, whose first step is what the test says.
 PROGRAM = """
-import pathlib, sys
+import pathlib, signal, sys
 from vedfolnir_lab import cli, hosts, paths, shell, usage
+# A shell lets what it starts in the background ignore the signal, also a test of its own.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 paths.STATE = pathlib.Path(sys.argv[1])
 paths.LOGS = paths.STATE / "log"
 def start():
