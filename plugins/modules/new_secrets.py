@@ -56,6 +56,11 @@ options:
     description: Directory of the consumers' files.
     type: path
     default: /run/vedfolnir/secrets
+  except_services:
+    description: Services that are made anew in this run anyway.
+    type: list
+    elements: str
+    default: []
 """
 
 EXAMPLES = r"""
@@ -88,6 +93,7 @@ def main() -> None:
             "revisions": {"type": "dict", "required": True, "no_log": False},
             "record": {"type": "path", "required": True},
             "runtime_directory": {"type": "path", "default": "/run/vedfolnir/secrets"},
+            "except_services": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
@@ -99,9 +105,12 @@ def main() -> None:
         secrets_root=params["runtime_directory"],
     )
     try:
-        read = util.read_again(
-            project, project.services(), params["revisions"], check=module.check_mode
-        )
+        services = {
+            name: own
+            for name, own in project.services().items()
+            if name not in params["except_services"]
+        }
+        read = util.read_again(project, services, params["revisions"], check=module.check_mode)
     except util.ProjectError as exc:
         module.fail_json(msg=f"{exc}. Run again when the cause is gone; see docs/secrets.md.")
     module.exit_json(changed=bool(read), read=read)
