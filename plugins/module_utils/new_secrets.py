@@ -31,6 +31,8 @@ Services = dict[str, dict[str, str]]
 
 EXEC_SECONDS = 60
 JOB_SECONDS = 900
+PAUSE_SECONDS = 3
+"""In which nginx learns the new address of a replica (its resolver asks each second)."""
 
 
 class ProjectError(Exception):
@@ -209,7 +211,9 @@ def replace(
     # Without dependencies Compose would count the service as another one (see converge.yml).
     options = ("--detach", "--no-build", "--wait")
     seconds = ("--wait-timeout", str(project.wait_seconds))
-    for name in late:
+    for number, name in enumerate(late):
+        if number:
+            time.sleep(PAUSE_SECONDS)
         say(f"replace {name}")
         try:
             project.compose("up", *options, *seconds, name)
