@@ -154,11 +154,13 @@ def _read(project: Project, name: str, command: t.Sequence[str]) -> None:
         raise ProjectError(f"{name} could not read its new secrets: {exc}") from exc
 
 
-def forget(project: Project) -> None:
+def forget(project: Project, services: Services) -> None:
     """Let servers be told anew, by :func:`read_again` and :func:`run_jobs`, what they accept."""
-    for path in (project.read_record, project.jobs_record):
-        if os.path.exists(path):
-            os.unlink(path)
+    for name, own in services.items():
+        if own.get(labels.NEW_SECRETS) == "run":
+            jobs.remember(project.jobs_record, name, "")
+        elif _command(own):
+            jobs.remember(project.read_record, name, "")
 
 
 def run_jobs(project: Project, services: Services, revisions: Revisions) -> list[str]:

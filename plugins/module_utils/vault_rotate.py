@@ -345,7 +345,7 @@ class Rotation:
             self._write(documents[name], name, rotation.switch_back(documents[name].value))
             self._tell(name, "take back")
         # Perhaps a server has lost what it was told.
-        consumers.forget(self.settings.project)
+        consumers.forget(self.settings.project, self.settings.project.services())
         try:
             self._apply("use the old values again")
         except (consumers.ProjectError, VaultError) as exc:

@@ -235,8 +235,9 @@ def test_a_rotation_that_was_killed_is_finished_by_the_next(healthy: Lab) -> Non
 def test_values_that_do_not_work_are_taken_back(healthy: Lab) -> None:
     """Somebody takes the new password away at MySQL between the steps: the old one stays in use."""
     before = in_use(healthy)
-    settings = json.loads(healthy.run(f"cat {SETTINGS}"))
-    quick = {**settings, "project": {**settings["project"], "wait_seconds": 60}}
+    settings = healthy.run(f"cat {SETTINGS}")
+    quick = json.loads(settings)
+    quick["project"]["wait_seconds"] = 60
     healthy.run(f"cat > {SETTINGS}", stdin=json.dumps(quick))
     try:
         healthy.run(
@@ -248,7 +249,7 @@ def test_values_that_do_not_work_are_taken_back(healthy: Lab) -> None:
         healthy.wait_healthy(180)
         assert mysql_accepts(healthy, "vedfolnir", before["mysql_app"])
     finally:
-        healthy.run(f"cat > {SETTINGS}", stdin=json.dumps(settings))
+        healthy.run(f"cat > {SETTINGS}", stdin=settings)
     healthy.run(PROGRAM, timeout=1200)
     assert unfinished(healthy) == []
     assert in_use(healthy)["mysql_app"] != before["mysql_app"]

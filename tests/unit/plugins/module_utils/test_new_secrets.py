@@ -113,8 +113,10 @@ def test_jobs_run_once_and_again_when_they_are_forgotten(project: t.Any) -> None
     assert new_secrets.run_jobs(work, SERVICES, REVISIONS) == ["users"]
     assert new_secrets.run_jobs(work, SERVICES, REVISIONS) == []
     assert json.loads(pathlib.Path(work.jobs_record).read_text()) == {"users": "d.u1"}
-    new_secrets.forget(work)
+    jobs.remember(work.jobs_record, "another", "1")
+    new_secrets.forget(work, SERVICES)
     assert new_secrets.run_jobs(work, SERVICES, REVISIONS) == ["users"]
+    assert jobs.read_record(work.jobs_record) == {"another": "1", "users": "d.u1"}
 
 
 @pytest.mark.parametrize(
