@@ -31,8 +31,8 @@ Services = dict[str, dict[str, str]]
 
 EXEC_SECONDS = 60
 JOB_SECONDS = 900
-PAUSE_SECONDS = 3
-"""In which nginx learns the new address of a replica (its resolver asks each second)."""
+PAUSE_SECONDS = 6
+"""In which nginx learns the new address of a replica (its resolver asks every five)."""
 
 
 class ProjectError(Exception):
