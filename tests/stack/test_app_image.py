@@ -181,6 +181,8 @@ def repository(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Repos
     """A repository, and a controller that has no clone of it nor of any other."""
     result = Repository(tmp_path / "upstream")
     shutil.copytree(STANDIN, result.path, ignore=shutil.ignore_patterns("__pycache__"))
+    (result.path / ".mypy_cache").mkdir(exist_ok=True)
+    (result.path / ".mypy_cache/left.db").write_text("by a tool, and no reason for another image")
     result.git("init", "--quiet")
     result.git("add", "--all", "--force")
     result.git("commit", "--quiet", "--message", "the stand-in")
