@@ -31,8 +31,6 @@ Services = dict[str, dict[str, str]]
 
 EXEC_SECONDS = 60
 JOB_SECONDS = 900
-PAUSE_SECONDS = 6
-"""In which nginx learns the new address of a replica (its resolver asks every five)."""
 
 
 class ProjectError(Exception):
@@ -213,9 +211,7 @@ def replace(
     # Without dependencies Compose would count the service as another one (see converge.yml).
     options = ("--detach", "--no-build", "--wait")
     seconds = ("--wait-timeout", str(project.wait_seconds))
-    for number, name in enumerate(late):
-        if number:
-            time.sleep(PAUSE_SECONDS)
+    for name in late:
         say(f"replace {name}")
         try:
             project.compose("up", *options, *seconds, name)

@@ -130,11 +130,21 @@ def _incomplete(service: t.Mapping[str, t.Any]) -> t.Iterator[str]:
         yield f"new_secrets is none of {', '.join(NEW_SECRETS)} and no command"
     elif "$" in str(choice):
         yield "new_secrets has a dollar sign, which Compose would take for a variable"
-    addresses = service.get("addresses") or {}
-    if set(addresses) - set(service.get("networks") or []):
+    if set(service.get("addresses") or {}) - set(service.get("networks") or []):
         yield "has an address on a network that it is not on"
-    if addresses and service.get("replicas"):
-        yield "has an address, which replicas cannot share"
+    count = int(service.get("replicas") or 1)
+    for network, fixed in _addresses(service).items():
+        if len(set(fixed)) != count:
+            yield f"has {len(set(fixed))} fixed addresses on {network}, but {count} containers"
+
+
+def _addresses(service: t.Mapping[str, t.Any]) -> dict[str, list[str]]:
+    """Return the fixed addresses by network, one for each container."""
+    fixed = service.get("addresses") or {}
+    return {
+        network: [given] if isinstance(given, str) else [str(address) for address in given]
+        for network, given in fixed.items()
+    }
 
 
 def _exposed(service: t.Mapping[str, t.Any]) -> t.Iterator[str]:
@@ -199,15 +209,16 @@ def _labels(fragment_name: str, service: t.Mapping[str, t.Any]) -> dict[str, str
     }
 
 
-def _networks(service: t.Mapping[str, t.Any], options: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+def _networks(name: str, alias: str, service: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     networks = service.get("networks") or []
     if not networks:
         return {"network_mode": "none"}
-    fixed = service.get("addresses") or {}
+    options = {"aliases": [alias]} if alias != name else {}
+    number = replica_names(alias, service).index(name)
+    fixed = {network: given[number] for network, given in _addresses(service).items()}
     return {
         "networks": {
-            network: dict(options)
-            | ({"ipv4_address": str(fixed[network])} if network in fixed else {})
+            network: options | ({"ipv4_address": fixed[network]} if network in fixed else {})
             for network in networks
         }
     }
@@ -287,7 +298,7 @@ def compose_service(
     volumes = _volumes(name, service, secrets_source)
     if volumes:
         result["volumes"] = volumes
-    result.update(_networks(service, {"aliases": [alias]} if alias != name else {}))
+    result.update(_networks(name, alias, service))
     dependencies = _depends_on(service, all_services)
     if dependencies:
         result["depends_on"] = dependencies

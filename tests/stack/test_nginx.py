@@ -9,6 +9,7 @@ import re
 import ssl
 import subprocess
 import sys
+import time
 import typing as t
 import uuid
 
@@ -84,6 +85,12 @@ def _app_services(lab: Lab) -> list[str]:
     return sorted(name for name in lab.inspect() if re.fullmatch(r"app-\d+", name))
 
 
+def _edge_address(lab: Lab, service: str) -> str:
+    networks = lab.inspect()[service]["NetworkSettings"]["Networks"]
+    (address,) = [own["IPAddress"] for name, own in networks.items() if name.endswith("edge")]
+    return str(address)
+
+
 def test_plain_http_is_sent_to_https(lab: Lab) -> None:
     address = f"http://127.0.0.1:{lab.port(80)}/some/page?a=b"
     answer = requests.get(address, allow_redirects=False, timeout=30)
@@ -147,6 +154,27 @@ def test_a_route_stays_on_one_replica(lab: Lab) -> None:
         assert len(upstreams) == 1
         seen |= upstreams
     assert len(seen) > 1
+
+
+def test_the_absence_of_a_replica_is_noticed_by_nobody(healthy: Lab) -> None:
+    """Its visitors are served by the other one, without waiting; it returns to its address."""
+    before = _edge_address(healthy, "app-1")
+    healthy.compose("stop app-1")
+    retried = 0
+    for _round in range(12):
+        began = time.monotonic()
+        answer = _raw(healthy, LOGIN, Cookie=f"vedfolnir_route={uuid.uuid4().hex}")
+        seconds = time.monotonic() - began
+        assert answer.status == 200
+        upstream = _access_log(healthy, answer.headers["X-Request-ID"])["upstream"]
+        if before in upstream:
+            retried += 1
+            assert "," in upstream
+            assert seconds < 5, upstream
+    assert retried > 0
+    healthy.compose("rm --force app-1")
+    healthy.compose("up --detach --wait --wait-timeout 300")
+    assert _edge_address(healthy, "app-1") == before
 
 
 def test_the_clients_address_cannot_be_forged(lab: Lab) -> None:

@@ -38,6 +38,23 @@ def test_an_address_is_given_on_its_network() -> None:
     assert built["vault"]["networks"] == {"a": {}, "b": {"ipv4_address": "10.0.0.9"}}
 
 
+def test_each_replica_has_the_address_of_its_number() -> None:
+    addresses = {"b": ["10.0.0.9", "10.0.0.8"]}
+    built = compose(app=service(networks=["a", "b"], addresses=addresses, replicas=2))
+    fixed = [built[name]["networks"]["b"]["ipv4_address"] for name in ("app-1", "app-2")]
+    assert fixed == ["10.0.0.9", "10.0.0.8"]
+    assert built["app-1"]["networks"]["a"] == {"aliases": ["app"]}
+
+
+def test_another_replica_leaves_the_present_ones_as_they_are() -> None:
+    addresses = ["10.0.0.9", "10.0.0.8", "10.0.0.7"]
+    two, three = (
+        compose(app=service(networks=["b"], addresses={"b": addresses[:count]}, replicas=count))
+        for count in (2, 3)
+    )
+    assert three == two | {"app-3": three["app-3"]}
+
+
 def test_a_service_is_hardened_without_asking_for_it() -> None:
     built = compose(redis=service(networks=["internal"], secrets="redis"))
     labels = built["redis"].pop("labels")
@@ -101,7 +118,15 @@ HEALTH = "has no health check; add one or waive 'healthcheck' with a reason"
         ({"addresses": {"internal": "10.0.0.9"}}, "has an address on a network that it is not on"),
         (
             {"networks": ["a"], "addresses": {"a": "10.0.0.9"}, "replicas": 2},
-            "has an address, which replicas cannot share",
+            "has 1 fixed addresses on a, but 2 containers",
+        ),
+        (
+            {"networks": ["a"], "addresses": {"a": ["10.0.0.9", "10.0.0.8"]}},
+            "has 2 fixed addresses on a, but 1 containers",
+        ),
+        (
+            {"networks": ["a"], "addresses": {"a": ["10.0.0.9", "10.0.0.9"]}, "replicas": 2},
+            "has 1 fixed addresses on a, but 2 containers",
         ),
         ({"limits": {"memory": "1g", "cpus": 1, "pids": 0}}, "has no limit for pids"),
         ({"cap_add": ["CHOWN"]}, "cap_add needs a reason in waive.cap_add"),
