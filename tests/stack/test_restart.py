@@ -47,8 +47,24 @@ def test_data_survives_down_and_up(healthy: Lab, marks: t.Callable[[], None]) ->
     """`docker compose down && up`, as an operator types it."""
     time.sleep(1.1)
     healthy.compose("down")
-    healthy.compose("up --detach --wait --wait-timeout 300")
+    healthy.compose("up --detach")
+    # Vault comes back sealed; its timer would do this within five minutes.
+    wait_until(
+        lambda: healthy.ssh("systemctl start vedfolnir-vault-keep.service").returncode == 0,
+        60,
+        "Vault is not unsealed",
+    )
+    healthy.wait_healthy(300)
     marks()
+
+
+def test_the_unit_stops_and_starts_all_but_vault(healthy: Lab) -> None:
+    before = healthy.started()
+    healthy.run("systemctl stop vedfolnir.service")
+    assert set(healthy.inspect()) == {"vault"}
+    healthy.run("systemctl start vedfolnir.service", timeout=600)
+    assert healthy.unhealthy() == []
+    assert healthy.started()["vault"] == before["vault"]
 
 
 def test_data_survives_a_restart_of_the_host(healthy: Lab, marks: t.Callable[[], None]) -> None:
