@@ -1,10 +1,10 @@
 # Copyright: Vedfolnir stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The local secrets provider: make and keep what the manifest lists, render consumers' files.
+"""Make what the manifest lists, and tell what consumers' files must contain.
 
-Values are made on the host and stay there: the controller never sees them. The same file is
-installed on the host as the program that renders ``/run/vedfolnir/secrets`` at boot, therefore it
-needs nothing but Python and, for certificates, ``python3-cryptography``.
+Values are made on the host: the controller never sees them. They live in Vault, whose agents write
+the files; read together they are a store, a mapping of names to values. It needs nothing but Python
+and, for certificates, ``python3-cryptography``.
 
 Placeholders in a consumer's file are ``${name}`` or ``${name.part}`` (see :func:`parts`), each
 optionally followed by a filter: ``${name|sha256}`` (hexadecimal digest), ``${name|sql}`` (inside a
@@ -30,7 +30,6 @@ import re
 import secrets as random
 import shutil
 import string
-import sys
 import typing as t
 
 PLACEHOLDER = re.compile(
@@ -47,7 +46,8 @@ MIN_LENGTH = 16
 """Fewer characters are guessed, and four classes need some room."""
 KINDS = ("password", "hex", "fernet", "ca", "tls", "given")
 VAULT_MARKER = "__vault"
-"""Key of a store whose values have moved to Vault; under it the names that Vault must have."""
+"""Key of the host's record of the names that Vault must have. A host of a release before Vault has
+the values there instead, which Vault takes over."""
 GIVEN = "__given"
 """Key of the digests of given values that were adopted, as JSON: each is adopted once only."""
 
@@ -246,7 +246,7 @@ def leaf_is_current(
 
 
 def read_store(path: str) -> dict[str, t.Any]:
-    """Return the store's content, empty when there is none.
+    """Return what a host keeps of its secrets, empty when there is nothing.
 
     Raises:
         SecretError: when the file is there and cannot be read, so that nothing overwrites it.
@@ -434,52 +434,42 @@ def rendered_files(
     }
 
 
-def write_private(path: str, text: str, uid: int, gid: int, check: bool = False) -> bool:
-    """Write a file of mode 0400 atomically; return whether it differed (``check``: differs)."""
-    data = text.encode()
+def is_right(path: str, text: str, uid: int, gid: int) -> bool:
+    """Tell whether a file has this content and owner, and mode 0400."""
     try:
         status = os.stat(path)
         with open(path, "rb") as handle:
             attributes = (status.st_uid, status.st_gid, status.st_mode & 0o7777)
-            if handle.read() == data and attributes == (uid, gid, 0o400):
-                return False
+            return handle.read() == text.encode() and attributes == (uid, gid, 0o400)
     except FileNotFoundError:
-        pass
-    if check:
-        return True
+        return False
+
+
+def write_private(path: str, text: str, uid: int, gid: int) -> None:
+    """Write a file of mode 0400 atomically."""
     temporary = f"{path}.new"
     if os.path.exists(temporary):
         os.unlink(temporary)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
     with os.fdopen(descriptor, "wb") as handle:
         os.fchown(handle.fileno(), uid, gid)
-        handle.write(data)
+        handle.write(text.encode())
         handle.flush()
         os.fsync(handle.fileno())
     os.replace(temporary, path)
-    return True
 
 
-def write_runtime(
-    root: str,
-    files: t.Mapping[str, t.Any],
-    contents: t.Mapping[str, t.Mapping[str, str]],
-    check: bool = False,
+def differences(
+    root: str, files: t.Mapping[str, t.Any], contents: t.Mapping[str, t.Mapping[str, str]]
 ) -> list[str]:
-    """Write every consumer's directory below ``root``, remove others; return what changed.
-
-    With ``check`` nothing is written, and the result is what would change.
-    """
-    changed: list[str] = []
-    for service, spec in files.items():
-        owner = owner_of(spec)
-        directory = os.path.join(root, service)
-        if not check:
-            make_directory(directory, owner, 0o500)
-        for name, text in contents[service].items():
-            if write_private(os.path.join(directory, name), text, *owner, check=check):
-                changed.append(f"{service}/{name}")
-    return changed + clean_runtime(root, contents, check)
+    """Return which consumers' files below ``root`` are not as they should be, or too many."""
+    wrong = [
+        f"{service}/{name}"
+        for service, spec in files.items()
+        for name, text in contents[service].items()
+        if not is_right(os.path.join(root, service, name), text, *owner_of(spec))
+    ]
+    return wrong + clean_runtime(root, contents, check=True)
 
 
 def owner_of(spec: t.Mapping[str, t.Any]) -> tuple[int, int]:
@@ -523,25 +513,3 @@ def _clean(directory: str, keep: t.Collection[str], check: bool) -> list[str]:
         else:
             os.unlink(path)
     return extra
-
-
-def main(argv: t.Sequence[str]) -> int:
-    """Render the runtime files at boot: ``secrets.py STORE MANIFEST RUNTIME_DIRECTORY``."""
-    store_path, manifest_path, runtime = argv
-    with open(manifest_path, encoding="utf-8") as handle:
-        files = json.load(handle)["files"]
-    try:
-        store = read_store(store_path)
-        if VAULT_MARKER in store:
-            sys.stdout.write("vedfolnir secrets: the values are in Vault, its agents render them\n")
-            return 0
-        changed = write_runtime(runtime, files, rendered_files(files, store))
-    except SecretError as exc:
-        sys.stderr.write(f"vedfolnir secrets: {exc}\n")
-        return 1
-    sys.stdout.write(f"vedfolnir secrets: {len(changed)} files written for {len(files)} services\n")
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))

@@ -125,9 +125,9 @@ def deliver(
     """
     root = settings.runtime_directory
     if check:
-        return provider.write_runtime(root, files, contents, check=True)
+        return provider.differences(root, files, contents)
     with _alone(settings.agents_directory):
-        changed = provider.write_runtime(root, files, contents, check=True)
+        changed = provider.differences(root, files, contents)
         provider.clean_runtime(root, contents)
         touched = {path.split("/")[0] for path in changed if "/" in path}
         late = [consumer for consumer in files if prove or consumer in touched]
@@ -136,7 +136,7 @@ def deliver(
         finally:
             for consumer in os.listdir(settings.agents_directory):
                 shutil.rmtree(os.path.join(settings.agents_directory, consumer))
-        wrong = provider.write_runtime(root, files, contents, check=True)
+        wrong = provider.differences(root, files, contents)
     if wrong:
         raise VaultError(
             "refused", f"the agents ran, but these files are not as they should be: {wrong}"
@@ -250,7 +250,7 @@ def main(argv: t.Sequence[str]) -> int:
     """Render the runtime files at boot: ``vault_deliver.py SETTINGS MANIFEST``."""
     settings_path, manifest_path = argv
     if not os.path.exists(settings_path):
-        # The move to Vault is not complete: the values are in the local store, rendered from it.
+        # No run has delivered anything yet, or the move of an older host is not complete.
         sys.stdout.write("vedfolnir secrets: Vault has nothing to deliver yet\n")
         return 0
     try:

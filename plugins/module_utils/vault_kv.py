@@ -3,8 +3,8 @@
 """The secrets as documents of Vault's key-value store, version 2.
 
 One document per secret of the manifest, with the parts that placeholders name as its fields and,
-while it is being rotated, ``state``. Read together the documents have the form of the local store,
-so what makes and renders values is the same for both providers.
+while it is being rotated, ``state``. Read together they are the store that values are made in and
+rendered from.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Document:
 
     @property
     def value(self) -> t.Any:
-        """The secret in the form of the local store."""
+        """The secret as a store has it."""
         if "value" not in self.data:
             return {part: self.data[part] for part in ("certificate", "private_key")}
         if "state" not in self.data:
@@ -149,14 +149,14 @@ def read_documents(api: Caller, mount: str) -> dict[str, Document]:
 
 
 def expected_names(local: t.Mapping[str, t.Any]) -> list[str]:
-    """Return the names that Vault must have, from the marker in the local store."""
+    """Return the names that Vault must have, from the marker that the host keeps."""
     return [str(name) for name in local.get(VAULT_MARKER) or []]
 
 
 def merged(
     local: t.Mapping[str, t.Any], documents: t.Mapping[str, Document]
 ) -> tuple[dict[str, t.Any], list[str]]:
-    """Return all values, Vault's first, and the names that Vault takes over from the local store.
+    """Return all values, Vault's first, and the names that Vault takes over from the host.
 
     Raises:
         VaultError: when Vault lacks what it once had. New values would lock everybody out.

@@ -1,6 +1,6 @@
 # Copyright: Vedfolnir stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The provider of secrets that keeps them in Vault: adopt, make, allow, deliver.
+"""Keep the secrets in Vault: adopt, make, allow, deliver.
 
 Each step can be repeated, and what comes later in the order relies on what is before it: a run
 that was killed anywhere is completed by the next.
@@ -21,7 +21,7 @@ file_moment = kv.file_moment
 
 @dataclasses.dataclass
 class Result:
-    """What was (or would be) done, and all values in the form of the local store."""
+    """What was (or would be) done, and all values."""
 
     store: dict[str, t.Any]
     generated: list[str]
@@ -39,7 +39,7 @@ def settings_of(options: t.Mapping[str, t.Any], runtime_directory: str) -> deliv
 
 
 def marker(store: t.Mapping[str, t.Any]) -> dict[str, list[str]]:
-    """Return what stays of the local store when its values are in Vault."""
+    """Return what the host keeps: which names Vault must have from now on."""
     return {provider.VAULT_MARKER: sorted(store)}
 
 
@@ -61,8 +61,8 @@ def converge(
         manifest: The secrets.
         files: The consumers' templates.
         given: Values that the operator brings along.
-        local: The local store: values that Vault takes over, or the marker that it has.
-        made_at: When the values of the local store were made, at the latest.
+        local: What the host keeps: the marker, or values that Vault takes over.
+        made_at: When those values were made, at the latest.
         cidrs: Subnets that agents may log in from.
         check: Only predict.
 

@@ -71,8 +71,7 @@ class Settings:
                 content = json.load(handle)
         except FileNotFoundError as exc:
             raise RotationError(
-                "the secrets of this host are not in Vault; set stack_secrets_provider to vault "
-                "and run site.yml"
+                "the secrets of this host are not in Vault yet; run site.yml"
             ) from exc
         content["policy"] = rotation.Policy(**content["policy"])
         content["project"] = consumers.Project(**content["project"])

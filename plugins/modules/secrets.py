@@ -11,13 +11,11 @@ module: secrets
 short_description: Generate the stack's secrets on the host, bring their files to the consumers
 version_added: 0.1.0
 description:
-  - Values are generated on the host and never travel to the controller. The local provider keeps
-    them in a file that only root reads; with O(provider=vault) they are documents in Vault.
-  - Files are rendered to a directory per service on a tmpfs, by this module or by one agent of
-    Vault for each service, which ends when it has done so. Both give the same files.
-  - The first run with O(provider=vault) takes the values of the local file over into Vault, gives
-    every consumer a policy and an AppRole, proves that the agents deliver, and only then empties
-    the local file. It has no way back.
+  - Values are generated on the host, never travel to the controller, and are documents in Vault.
+  - Files are rendered to a directory per service on a tmpfs, by one agent of Vault for each
+    service, which ends when it has done so. Every consumer has a policy and an AppRole.
+  - A host of a release before Vault has its values in a file that only root reads. Vault takes them
+    over as they are, the agents prove that they deliver, and only then the file is emptied.
   - A value that exists is never changed, except by O(given); one that the manifest no longer lists
     is kept.
 author:
@@ -56,21 +54,17 @@ options:
     type: dict
     default: {}
   directory:
-    description: Directory of the store.
+    description: Directory of what the host keeps, no values.
     type: path
     default: /etc/vedfolnir/secrets
   runtime_directory:
     description: Directory (on a tmpfs) of the consumers' files.
     type: path
     default: /run/vedfolnir/secrets
-  provider:
-    description: Where the values are.
-    type: str
-    choices: [local, vault]
-    default: local
   vault:
-    description: How Vault and its agents are reached; required with O(provider=vault).
+    description: How Vault and its agents are reached.
     type: dict
+    required: true
     suboptions:
       address:
         description: Vault's URL for this host.
@@ -120,7 +114,7 @@ options:
         default: /etc/vedfolnir/secrets/vault.json
 requirements:
   - cryptography (on the host)
-  - hvac (on the host, with O(provider=vault))
+  - hvac (on the host)
 """
 
 EXAMPLES = r"""
@@ -134,12 +128,6 @@ EXAMPLES = r"""
         owner: "999:999"
         files:
           users.acl: "user app on #${redis_app|sha256} ~* +@all\n"
-
-- name: Keep them in Vault
-  vedfolnir.stack.secrets:
-    provider: vault
-    manifest: "{{ manifest }}"
-    files: "{{ files }}"
     vault:
       address: https://172.30.0.250:8200
       agent_address: https://vault:8200
@@ -158,13 +146,13 @@ generated:
   type: list
   elements: str
 moved:
-  description: Names of the secrets that Vault took (or would take) over from the local file.
-  returned: with O(provider=vault)
+  description: Names of the secrets that Vault took (or would take) over from the host's file.
+  returned: always
   type: list
   elements: str
 access:
   description: Policies and AppRoles in Vault that were (or would be) changed.
-  returned: with O(provider=vault)
+  returned: always
   type: list
   elements: str
 changed_files:
@@ -199,9 +187,9 @@ ARGUMENTS: dict[str, t.Any] = {
     "given": {"type": "dict", "default": {}, "no_log": True},
     "directory": {"type": "path", "default": "/etc/vedfolnir/secrets"},
     "runtime_directory": {"type": "path", "default": "/run/vedfolnir/secrets"},
-    "provider": {"type": "str", "choices": ["local", "vault"], "default": "local"},
     "vault": {
         "type": "dict",
+        "required": True,
         "options": {
             "address": {"type": "str", "required": True},
             "agent_address": {"type": "str", "required": True},
@@ -221,113 +209,86 @@ ARGUMENTS: dict[str, t.Any] = {
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
-        argument_spec=ARGUMENTS,
-        required_if=[("provider", "vault", ["vault"])],
-        supports_check_mode=True,
-    )
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     params = module.params
     given = {name: "" if value is None else str(value) for name, value in params["given"].items()}
-    work = _in_vault if params["provider"] == "vault" else _locally
     try:
-        result = work(params, given, check=module.check_mode)
+        result = _converge(params, given, check=module.check_mode)
     except (provider.SecretError, FileError, VaultError, OSError, ImportError) as exc:
         module.fail_json(msg=f"The secrets cannot be made: {exc}")
     result["generated"] = [name for name in result["generated"] if not name.startswith("__")]
     module.exit_json(**result)
 
 
-def _locally(params: dict[str, t.Any], given: dict[str, str], check: bool) -> dict[str, t.Any]:
-    files, manifest = params["files"], params["manifest"]
-    store_path = os.path.join(params["directory"], "store.json")
-    store = provider.read_store(store_path)
-    if provider.VAULT_MARKER in store:
-        raise provider.SecretError(
-            "the values of this host are in Vault; set stack_secrets_provider to vault"
-        )
-    if check and not store:
-        return _all_new(params, given)
-    store, generated = provider.converge_store(store, manifest, given)
-    contents = provider.rendered_files(files, store)
-    if not check and generated:
-        _write(store_path, json.dumps(store, indent=2, sort_keys=True))
-    noted = _note(params, check)
-    written = provider.write_runtime(params["runtime_directory"], files, contents, check=check)
-    return _result(params, store, generated, written, bool(noted))
-
-
-def _in_vault(params: dict[str, t.Any], given: dict[str, str], check: bool) -> dict[str, t.Any]:
-    files, options = params["files"], params["vault"]
+def _converge(params: dict[str, t.Any], given: dict[str, str], check: bool) -> dict[str, t.Any]:
+    options = params["vault"]
     store_path = os.path.join(params["directory"], "store.json")
     local = provider.read_store(store_path)
     settings = vault_provider.settings_of(options, params["runtime_directory"])
     if check and not os.path.exists(settings.credentials_file):
-        # Vault is yet to be made. What there is moves; on a fresh host there is nothing.
-        if not local:
-            return _all_new(params, given) | {"moved": [], "access": []}
-        store, generated = provider.converge_store(local, params["manifest"], given)
-        contents = provider.rendered_files(files, store)
-        written = provider.write_runtime(settings.runtime_directory, files, contents, check=True)
-        result = _result(params, store, generated, written, True)
-        return result | {"moved": sorted(set(local) - set(generated)), "access": []}
+        return _before_vault(params, given, local)
     noted = _note(params, check)
     done = vault_provider.converge(
         settings,
         params["manifest"],
-        files,
+        params["files"],
         given,
         local,
         made_at=vault_provider.file_moment(store_path),
         cidrs=options["bound_cidrs"],
         check=check,
     )
-    # Delivered and proven: only now the boot relies on Vault, and the local values go.
+    # Delivered and proven: only now the boot relies on Vault, and the host's own values go.
     noted += _keep({options["settings_file"]: settings.text()}, check)
     marker = json.dumps(vault_provider.marker(done.store), indent=2)
     noted += _keep({store_path: marker}, check)
-    result = _result(params, done.store, done.generated, done.files, bool(noted or done.access))
-    return result | {"moved": done.moved, "access": done.access}
-
-
-def _all_new(params: dict[str, t.Any], given: dict[str, str]) -> dict[str, t.Any]:
-    """Predict for a host that has no values yet."""
-    # cryptography may be missing; what is made here is thrown away, it serves to name what is
-    # wrong with the manifest.
-    with contextlib.suppress(ImportError):
-        provider.converge_store({}, params["manifest"], given)
     return {
-        "changed": True,
-        "generated": [
+        "changed": bool(done.generated or done.files or done.access or noted),
+        "generated": done.generated,
+        "moved": done.moved,
+        "access": done.access,
+        "changed_files": done.files,
+        "revisions": _revisions(params["files"], done.store),
+    }
+
+
+def _before_vault(
+    params: dict[str, t.Any], given: dict[str, str], local: dict[str, t.Any]
+) -> dict[str, t.Any]:
+    """Predict while Vault is yet to be made: what the host has moves, a fresh one has nothing."""
+    files = params["files"]
+    if local:
+        store, generated = provider.converge_store(local, params["manifest"], given)
+        contents = provider.rendered_files(files, store)
+        changed_files = provider.differences(params["runtime_directory"], files, contents)
+        revisions = _revisions(files, store)
+    else:
+        # cryptography may be missing; what is made here is thrown away, it serves to name what is
+        # wrong with the manifest.
+        with contextlib.suppress(ImportError):
+            provider.converge_store({}, params["manifest"], given)
+        generated = [
             item["name"]
             for item in params["manifest"]
             if item["kind"] != "given" or item["name"] in given
-        ],
-        "revisions": {},
-        "changed_files": [
-            f"{service}/{name}"
-            for service, spec in params["files"].items()
-            for name in spec["files"]
-        ],
-    }
-
-
-def _result(
-    params: dict[str, t.Any],
-    store: dict[str, t.Any],
-    generated: list[str],
-    written: list[str],
-    changed: bool,
-) -> dict[str, t.Any]:
-    contents = provider.rendered_files(params["files"], store)
+        ]
+        changed_files = [
+            f"{service}/{name}" for service in files for name in files[service]["files"]
+        ]
+        revisions = {}
     return {
-        "changed": bool(generated or written or changed),
+        "changed": True,
         "generated": generated,
-        "changed_files": written,
-        "revisions": {
-            service: provider.revision(contents[service], store["__salt"])
-            for service in params["files"]
-        },
+        "moved": sorted(set(local) - set(generated)),
+        "access": [],
+        "changed_files": changed_files,
+        "revisions": revisions,
     }
+
+
+def _revisions(files: dict[str, t.Any], store: dict[str, t.Any]) -> dict[str, str]:
+    contents = provider.rendered_files(files, store)
+    return {service: provider.revision(contents[service], store["__salt"]) for service in files}
 
 
 def _note(params: dict[str, t.Any], check: bool) -> list[str]:

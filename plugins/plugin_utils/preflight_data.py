@@ -37,6 +37,10 @@ class Removed:
     old: str
     new: str
     since: str
+    hint: str = ""
+    """A sentence about what takes its place."""
+    harmless: t.Any = None
+    """The value that asks for what is so in any case now; it is accepted."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,7 +143,9 @@ def _mapping(path: Path, load: Load) -> Mapping[str, t.Any]:
 
 
 def _removed(row: Mapping[str, t.Any]) -> Removed:
-    return Removed(row["old"], row.get("new") or "", str(row["since"]))
+    texts = {key: str(row[key]) for key in ("old", "since")}
+    extra = {key: row[key] for key in ("hint", "harmless") if key in row}
+    return Removed(new=row.get("new") or "", **texts, **extra)
 
 
 def _rule(role: str, row: Mapping[str, t.Any]) -> Rule:

@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import difflib
+import typing as t
 from collections.abc import Iterable, Mapping
 
 from ansible_collections.vedfolnir.stack.plugins.plugin_utils.preflight_data import (
     Problem,
+    Removed,
     Role,
 )
 
@@ -29,17 +31,25 @@ def near(name: str, candidates: Iterable[str], cutoff: float = 0.6) -> str | Non
 
 
 def unknown_variables(
-    variables: Iterable[str], roles: Mapping[str, Role], all_roles: Iterable[str]
+    variables: Mapping[str, t.Any], roles: Mapping[str, Role], all_roles: Iterable[str]
 ) -> list[Problem]:
     """Report every variable with a role's prefix that this role does not know."""
     names = list(all_roles)
     problems = []
-    for variable in variables:
+    for variable, value in variables.items():
         role = roles.get(owner(variable, names) or "")
-        if role is None or variable in role.known:
+        if (
+            role is None
+            or variable in role.known
+            or _is_harmless(value, role.removed.get(variable))
+        ):
             continue
         problems.append(Problem(variable, _message(variable, role, roles.values())))
     return problems
+
+
+def _is_harmless(value: t.Any, removed: Removed | None) -> bool:
+    return removed is not None and removed.harmless is not None and removed.harmless == value
 
 
 def _message(variable: str, role: Role, roles: Iterable[Role]) -> str:
@@ -47,7 +57,8 @@ def _message(variable: str, role: Role, roles: Iterable[Role]) -> str:
     if removed and removed.new:
         return f"{variable} was renamed to {removed.new} in {removed.since}."
     if removed:
-        return f"{variable} was removed in {removed.since}; delete it from the inventory."
+        text = f"{variable} was removed in {removed.since}; delete it from the inventory."
+        return f"{text} {removed.hint}".strip()
     intro = f"{variable} is not an option of {COLLECTION}.{role.name}"
     meant = _meant(variable, role, roles)
     if meant:

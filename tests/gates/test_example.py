@@ -1,4 +1,7 @@
-"""The example inventory is what an operator copies: it passes preflight and shows true defaults."""
+"""The example inventory is what an operator copies.
+
+It passes preflight but for what must be filled in, and shows true defaults.
+"""
 
 from __future__ import annotations
 
@@ -65,22 +68,32 @@ def test_ansible_reads_it() -> None:
     assert [variables["stack_domain"] for variables in hosts.values()] == ["captions.example.org"]
 
 
+OPERATORS = {"vault_operators": [{"name": "alice", "passphrase": "Hg7_tQ9wLpZ2x-k4"}]}
+"""What the example leaves to the operator."""
+
+
 def test_preflight_finds_nothing(preflight: Preflight) -> None:
-    code, said = preflight()
+    code, said = preflight(**OPERATORS)
     assert code == 0, said
 
 
+def test_preflight_asks_for_what_must_be_filled_in(preflight: Preflight) -> None:
+    code, said = preflight()
+    assert code != 0
+    assert "1 problem for vedfolnir-1" in said
+    assert "1. vault_operators is empty" in said
+
+
 def test_preflight_would_find_a_slip(preflight: Preflight) -> None:
-    code, said = preflight(stack_domian="x.example.org", mysql_memory_mb=90000)
+    code, said = preflight(stack_domian="x.example.org", mysql_memory_mb=90000, **OPERATORS)
     assert code != 0
     assert "2 problems for vedfolnir-1" in said
     assert "did you mean stack_domain?" in said
 
 
 def test_what_is_commented_out_can_be_used(preflight: Preflight) -> None:
-    code, said = preflight(
-        **uncommented(), stack_secrets_given={"app_mail_password": "k4-Hg7_tQ9wLpZ2x"}
-    )
+    given = {"stack_secrets_given": {"app_mail_password": "k4-Hg7_tQ9wLpZ2x"}}
+    code, said = preflight(**uncommented() | OPERATORS | given)
     assert code == 0, said
 
 
@@ -102,6 +115,7 @@ EXAMPLES = {
     "docker_host_unattended_upgrades_reboot_time",
     "ollama_managed",
     "ollama_url",
+    "vault_operators",
 }
 
 

@@ -3,8 +3,8 @@
 Reads a JSON object (name to value) from standard input, so that no value is in an argument, and
 prints one line ``place: name`` for each find. Places: the journal, ``docker inspect`` of
 containers, images and networks, arguments and environment of processes, layers and configurations
-of every image, and files that everybody may read. With ``--tokens`` whatever has the form of a
-token of Vault is found too, whichever it is.
+of every image, and files that everybody may read. Whatever has the form of a token of Vault is
+found too, whichever it is.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ PRUNED = {"/dev", "/proc", "/sys", "/var/lib/docker"}
 """What is no file, and what the layers of the images and the inspection of containers show."""
 GZIP, ZSTANDARD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 CHUNK = 8 * 2**20
-TOKEN = re.compile(
-    rb"(?<![\w.])(?=[\w.-]*[0-9])(?=[\w.-]*[A-Z])(?=[\w.-]*[a-z])"
-    rb"(?:s\.[A-Za-z0-9]{24}|hv[sbr]\.[\w-]{24,})(?![\w.])"
+TOKENS = (
+    re.compile(rb"s\.[A-Za-z0-9]{24}(?![\w.])"),
+    re.compile(rb"hv[sbr]\.[\w-]{24,}(?![\w.])"),
 )
-"""A token of OpenBao or Vault, long enough to be random."""
+"""A token of OpenBao or Vault."""
+RANDOM = (re.compile(rb"[0-9]"), re.compile(rb"[A-Z]"), re.compile(rb"[a-z]"))
+"""What a random text of that length has all of."""
 
 
 def needles(secrets: dict[str, str]) -> dict[str, bytes]:
@@ -40,6 +42,16 @@ def needles(secrets: dict[str, str]) -> dict[str, bytes]:
     }
 
 
+def has_token(text: bytes) -> bool:
+    """Tell whether a token of Vault is in a text."""
+    return any(
+        not re.match(rb"[\w.]", text[match.start() - 1 : match.start()])
+        and all(kind.search(match[0].partition(b".")[2]) for kind in RANDOM)
+        for form in TOKENS
+        for match in form.finditer(text)
+    )
+
+
 def search_stream(place: str, stream: t.IO[bytes], wanted: dict[str, bytes]) -> set[str]:
     """Search a stream piece by piece; values across two pieces are found too."""
     longest = max(len(value) for value in wanted.values())
@@ -48,7 +60,7 @@ def search_stream(place: str, stream: t.IO[bytes], wanted: dict[str, bytes]) -> 
     while piece := stream.read(CHUNK):
         text = tail + piece
         found |= {f"{place}: {name}" for name, value in wanted.items() if value in text}
-        if "--tokens" in sys.argv and TOKEN.search(text):
+        if has_token(text):
             found.add(f"{place}: a token of Vault")
         tail = text[-longest:]
     return found
@@ -152,8 +164,7 @@ def main() -> None:
     inspect = ["docker", "inspect", *containers, *images, *networks]
     found |= search_command("docker inspect", inspect, wanted)
     found |= search_processes(wanted) | search_files(wanted)
-    if "--without-images" not in sys.argv:
-        found |= search_images(images, wanted)
+    found |= search_images(images, wanted)
     print("\n".join(sorted(found)))
 
 

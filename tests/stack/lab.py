@@ -35,6 +35,19 @@ _PROJECT = "--filter label=com.docker.compose.project=vedfolnir"
 PLAN = "Show what happens to each service"
 LIVING = ("data", "logs", "storage", "backups")
 """Directories of /srv/vedfolnir whose files the services themselves write."""
+RUNTIME = "/run/vedfolnir/secrets"
+"""Where consumers' files are."""
+_PREAMBLE = """
+import json, sys
+from ansible_collections.vedfolnir.stack.plugins.module_utils import (
+    vault_access, vault_deliver, vault_kv, vault_server)
+settings = vault_deliver.read_settings("/etc/vedfolnir/secrets/vault.json")
+"""
+_DOCUMENTS = """
+with vault_deliver.session(settings) as api:
+    documents = vault_kv.read_documents(api, settings.mount)
+print(json.dumps({name: document.value for name, document in documents.items()}))
+"""
 SSH_OPTIONS = (
     "BatchMode=yes",
     "ConnectTimeout=20",
@@ -258,9 +271,21 @@ class Lab:
             argv += ["--extra-vars", json.dumps(variables)]
         return [*argv, *arguments]
 
+    def ask_vault(self, script: str) -> t.Any:
+        """Run a Python script on the host that prints JSON, and return that.
+
+        In the script ``settings`` says where Vault is, and the modules are imported that ask it.
+        """
+        program = "PYTHONPATH=/usr/local/lib/vedfolnir/python python3 -"
+        return json.loads(self.run(program, stdin=_PREAMBLE + script))
+
+    def values(self) -> dict[str, t.Any]:
+        """Return every value in Vault by name, in the form of a store."""
+        return dict(self.ask_vault(_DOCUMENTS))
+
     def secrets(self) -> dict[str, str]:
-        """Return every secret value on the host by name, as :func:`secret_values` tells them."""
-        return secret_values(json.loads(self.run("cat /etc/vedfolnir/secrets/store.json")))
+        """Return every secret value in Vault by name, as :func:`secret_values` tells them."""
+        return secret_values(self.values())
 
 
 def secret_values(store: dict[str, t.Any]) -> dict[str, str]:
@@ -282,6 +307,12 @@ def secret_values(store: dict[str, t.Any]) -> dict[str, str]:
             values = [value["value"], *value["others"]]
             found |= {name if n == 0 else f"{name}.{n}": text for n, text in enumerate(values)}
     return {name: value for name, value in found.items() if value}
+
+
+def secret_files(lab: Lab) -> str:
+    """Return content, owner and mode of each file that consumers read."""
+    each = f"cd {RUNTIME} && find . -type f -print0 | sort -z | xargs -0"
+    return lab.run(f"{each} stat --format '%n %u:%g %a'; {each} sha256sum")
 
 
 def redis_cli(lab: Lab, command: str) -> str:

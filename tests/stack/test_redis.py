@@ -28,7 +28,7 @@ ROLE_FILES = [
 ALLOWED = {
     "SET test:a 1 EX 60": "OK",
     "KEYS test:[a]": "test:a",
-    "SCAN 0 MATCH nothing:*": "0",
+    "SCAN 0 MATCH nothing:* COUNT 100000": "0",
     "LPUSH test:list 2 1": "2",
     "SORT test:list": "1\n2",
     "BLPOP test:list 1": "test:list\n1",

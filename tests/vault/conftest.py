@@ -1,4 +1,4 @@
-"""Fixtures for the tests of Vault, against the lab host that the part ``stack`` has left behind."""
+"""Fixtures for the tests of Vault, against the deployed lab host."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ import sys
 import typing as t
 
 import pytest
-from ansible.parsing.vault import VaultLib, VaultSecret
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "stack"))
 
+import vaulted
 from lab import Lab
-from vaulted import KEYS, VARIABLES, Move, move
+
+# Makes the deployment of an older release, so it is run only by its name.
+collect_ignore = ["move"]
 
 
 @pytest.fixture(scope="session")
 def lab() -> Lab:
-    """The lab host, deployed, with the values in the local store or in Vault already."""
+    """The lab host, deployed."""
     result = Lab()
     probe = result.ssh("test -f /srv/vedfolnir/compose.yml")
     if probe.returncode != 0:
@@ -27,16 +29,9 @@ def lab() -> Lab:
     return result
 
 
-@pytest.fixture(scope="session")
-def moved(lab: Lab) -> Move | None:
-    """The host's move to Vault, nothing if an earlier session has made it."""
-    return move(lab)
-
-
 @pytest.fixture
-def healthy(lab: Lab, moved: Move | None) -> t.Iterator[Lab]:
-    """The lab host in Vault's mode, with every service healthy before and after the test."""
-    assert moved is None or moved.run.status == 0
+def healthy(lab: Lab) -> t.Iterator[Lab]:
+    """The lab host, with every service healthy before and after the test."""
     lab.wait_healthy()
     yield lab
     lab.wait_healthy()
@@ -55,14 +50,8 @@ def vault(healthy: Lab) -> t.Iterator[t.Callable[[], str]]:
 
 
 @pytest.fixture(scope="session")
-def keys_file(
-    lab: Lab, moved: Move | None, tmp_path_factory: pytest.TempPathFactory
-) -> pathlib.Path:
+def keys_file(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """The operator's letter with all keys, decrypted as the operator does it."""
-    assert moved is None or moved.run.status == 0
-    (operator,) = VARIABLES["vault_operators"]
-    encrypted = max((KEYS / lab.name).glob(f"*/{operator['name']}.vault"))
-    vault = VaultLib([("default", VaultSecret(operator["passphrase"].encode()))])
     path = tmp_path_factory.mktemp("keys") / "letter.txt"
-    path.write_bytes(vault.decrypt(encrypted.read_bytes()))
+    path.write_bytes(vaulted.letter(lab))
     return path

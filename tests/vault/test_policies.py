@@ -6,8 +6,8 @@ import json
 import typing as t
 
 import pytest
-from lab import Lab
-from vaulted import RUNTIME, ask, consumers
+from lab import RUNTIME, Lab
+from vaulted import ask, consumers
 
 _TRY = """
 def status(client, method, path, body=None):
@@ -44,9 +44,6 @@ with vault_deliver.session(settings) as api:
         found[role] = {"login": [first, second], "tried": tried}
 print(json.dumps({"documents": documents, "roles": found}))
 """
-
-
-pytestmark = pytest.mark.usefixtures("moved")
 
 
 @pytest.fixture(scope="module")

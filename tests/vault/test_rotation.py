@@ -15,7 +15,7 @@ import typing as t
 from cryptography.fernet import Fernet, InvalidToken
 from lab import Lab, Run, wait_until
 from load import Load
-from vaulted import VARIABLES, ask, deploy, values
+from vaulted import ask, deploy, values
 
 PROGRAM = (
     "PYTHONPATH=/usr/local/lib/vedfolnir/python python3 -m"
@@ -42,7 +42,7 @@ print("{{}}")
 
 def rotate(lab: Lab, *names: str, **more: t.Any) -> Run:
     """Run the playbook for these secrets."""
-    variables = {**VARIABLES, "rotate_only": ",".join(names), **more}
+    variables = {"rotate_only": ",".join(names), **more}
     return lab.playbook("rotate_secrets.yml", variables=variables)
 
 
@@ -125,7 +125,7 @@ def opened(key: str, texts: list[str]) -> int:
 def test_a_check_shows_the_plan_and_changes_nothing(healthy: Lab) -> None:
     before = values(healthy)
     run = healthy.playbook(
-        "rotate_secrets.yml", "--check", variables={**VARIABLES, "rotate_only": "redis_app"}
+        "rotate_secrets.yml", "--check", variables={"rotate_only": "redis_app"}
     ).check()
     assert "redis_app: rotate, was named" in run.output
     assert "mysql_app: keep, was not named" in run.output

@@ -48,6 +48,7 @@ def prepare(extra_images: Sequence[str] = ()) -> None:
     variables = {
         **images.inventory_variables(archive),
         "lab_state": str(paths.STATE),
+        "lab_keys": str(paths.KEYS),
         "lab_cgroup_version": engine.cgroup_version(),
     }
     text = yaml.safe_dump(variables, sort_keys=True, width=100)
@@ -137,6 +138,7 @@ def remove_all() -> None:
             if not succeeds(["docker", "network", "rm", network]):
                 say(f"Network {network} is in use by containers that are not this lab's: kept")
         shutil.rmtree(paths.SSH, ignore_errors=True)
+        shutil.rmtree(paths.KEYS, ignore_errors=True)
 
 
 def _inventory_hosts() -> dict[str, dict[str, Any]]:

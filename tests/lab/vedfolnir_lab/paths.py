@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -15,6 +16,8 @@ IMAGES = STATE / "images"
 SSH = STATE / "ssh"
 INVENTORY = STATE / "inventory"
 JUNIT = STATE / "junit"
+KEYS = Path.home() / ".vedfolnir/lab-keys" / hashlib.sha256(str(STATE).encode()).hexdigest()[:12]
+"""Keys of the Vaults of this checkout's hosts; the role refuses a place in the repository."""
 VENV_BIN = ROOT / ".venv" / "bin"
 EXTRA_CAS = Path("/usr/local/share/ca-certificates")
 """Where Debian keeps the certificates an administrator added."""

@@ -14,7 +14,7 @@ from watch_processes import watching
 
 DIRECTORIES = ("/etc", "/srv", "/usr/local")
 TRACES = "/srv/vedfolnir /etc/vedfolnir /etc/docker /run/vedfolnir /var/lib/vedfolnir"
-SERVICES = {"app-1", "app-2", "mysql", "nginx", "ollama", "redis", "worker"}
+SERVICES = {"app-1", "app-2", "mysql", "nginx", "ollama", "redis", "vault", "worker"}
 JOBS = {"app-admin", "app-schema", "app-static", "mysql-users"}
 PLAN = dict.fromkeys(SERVICES, "create") | dict.fromkeys(JOBS, "run")
 NOT_PREDICTED = {
@@ -28,6 +28,13 @@ NOT_PREDICTED = {
     "docker_host : Restart the services whose settings are newer than they",
     "docker_host : Load the firewall at every start of the host",
     "stack : Start the project at boot, and stop it in order at shutdown",
+    "stack : Look after Vault from now on, and rotate what is due from time to time",
+    # Of keys that are made when Vault is set up.
+    "vault : Make the directory for the operators' keys",
+    *(
+        "vault : Fetch the operators' encrypted keys",
+        "vault : Remove the fetched keys from the host",
+    ),
     # With an engine that is not there yet; the plan tells of the services.
     "docker_host : Load image archives",
     *("app : Make a place for the build context on the controller", "app : Make the directory"),

@@ -8,7 +8,6 @@ import pathlib
 import re
 import string
 import subprocess
-import sys
 import typing as t
 
 import pytest
@@ -435,21 +434,25 @@ def tree(root: pathlib.Path) -> dict[str, str]:
     }
 
 
-def runtime(root: pathlib.Path, contents: dict[str, dict[str, str]]) -> list[str]:
-    """Predict, do, predict and do again; return what changed."""
-    args = str(root), spec(*contents), contents
-    before = tree(root)
-    predicted = secrets.write_runtime(*args, check=True)
-    assert tree(root) == before
-    assert secrets.write_runtime(*args) == predicted
-    assert secrets.write_runtime(*args, check=True) == secrets.write_runtime(*args) == []
-    return predicted
+def write(root: pathlib.Path, contents: dict[str, dict[str, str]]) -> None:
+    """Write the files as an agent does."""
+    for service, files in contents.items():
+        directory = str(root / service)
+        secrets.make_directory(directory, (os.getuid(), os.getgid()), 0o500)
+        for name, text in files.items():
+            secrets.write_private(f"{directory}/{name}", text, os.getuid(), os.getgid())
 
 
 def test_runtime_files_are_the_consumers_alone(tmp_path: pathlib.Path) -> None:
     root = tmp_path / "run" / "secrets"
-    contents = {"redis": {"users.acl": "one", "health": "two"}, "app": {}}
-    assert runtime(root, contents) == ["redis/users.acl", "redis/health"]
+    contents: dict[str, dict[str, str]] = {
+        "redis": {"users.acl": "one", "health": "two"},
+        "app": {},
+    }
+    wrong = secrets.differences(str(root), spec(*contents), contents)
+    assert wrong == ["redis/users.acl", "redis/health"]
+    write(root, contents)
+    assert secrets.differences(str(root), spec(*contents), contents) == []
     assert f"{root.stat().st_mode & 0o7777:04o}" == "0711"
     assert tree(root) == {
         "app": "0500",
@@ -465,78 +468,37 @@ def test_runtime_files_belong_to_the_service(
     tmp_path: pathlib.Path, owner: str, ids: tuple[int, int]
 ) -> None:
     files = {"a": {"owner": owner, "files": {}}}
-    assert secrets.write_runtime(str(tmp_path), files, {"a": {"x": "1"}}) == ["a/x"]
+    assert secrets.owner_of(files["a"]) == ids
+    secrets.make_directory(str(tmp_path / "a"), ids, 0o500)
+    secrets.write_private(str(tmp_path / "a" / "x"), "1", *ids)
     for path in (tmp_path / "a", tmp_path / "a" / "x"):
         assert (path.stat().st_uid, path.stat().st_gid) == ids
+    assert secrets.differences(str(tmp_path), files, {"a": {"x": "1"}}) == []
     files["a"]["owner"] = "5:5"
-    assert secrets.write_runtime(str(tmp_path), files, {"a": {"x": "1"}}, check=True) == ["a/x"]
+    assert secrets.differences(str(tmp_path), files, {"a": {"x": "1"}}) == ["a/x"]
 
 
 def test_what_is_no_longer_listed_goes(tmp_path: pathlib.Path) -> None:
-    runtime(tmp_path, {"redis": {"a": "1", "b": "2"}, "app": {"c": "3"}})
-    assert runtime(tmp_path, {"redis": {"a": "1"}}) == ["redis/b", "app"]
-    assert tree(tmp_path) == {"redis": "0500", "redis/a": "0400 1"}
-
-
-def test_strangers_in_the_directory_go_too(tmp_path: pathlib.Path) -> None:
-    runtime(tmp_path, {"redis": {"a": "1"}})
-    (tmp_path / "stray").write_text("x")
+    write(tmp_path, {"redis": {"a": "1", "b": "2"}, "gone": {"c": "3"}})
     (tmp_path / "redis" / "a.new").write_text("half a sec")
-    (tmp_path / "old" / "deep").mkdir(parents=True)
+    (tmp_path / "stray").write_text("4")
     (tmp_path / "link").symlink_to(tmp_path / "redis")
-    changed = runtime(tmp_path, {"redis": {"a": "1"}})
-    assert changed == ["redis/a.new", "link", "old", "stray"]
+    contents = {"redis": {"a": "1"}}
+    wrong = secrets.differences(str(tmp_path), spec("redis"), contents)
+    assert wrong == ["redis/a.new", "redis/b", "gone", "link", "stray"]
+    assert secrets.clean_runtime(str(tmp_path), contents) == wrong
     assert tree(tmp_path) == {"redis": "0500", "redis/a": "0400 1"}
 
 
-def test_a_changed_content_or_mode_is_written_again(tmp_path: pathlib.Path) -> None:
-    runtime(tmp_path, {"a": {"x": "1", "y": "2", "z": "3"}})
+def test_a_changed_content_or_mode_is_noticed(tmp_path: pathlib.Path) -> None:
+    write(tmp_path, {"a": {"x": "1", "y": "2", "z": "3"}})
     (tmp_path / "a" / "y").chmod(0o444)
-    assert runtime(tmp_path, {"a": {"x": "1", "y": "2", "z": "4"}}) == ["a/y", "a/z"]
+    wanted = {"a": {"x": "1", "y": "2", "z": "4"}}
+    assert secrets.differences(str(tmp_path), spec("a"), wanted) == ["a/y", "a/z"]
 
 
 def test_a_half_written_file_of_a_killed_run_is_replaced(tmp_path: pathlib.Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "x.new").write_text("half")
-    secrets.write_runtime(str(tmp_path), spec("a"), {"a": {"x": "whole"}})
+    write(tmp_path, {"a": {"x": "whole"}})
     assert tree(tmp_path) == {"a": "0500", "a/x": "0400 whole"}
-
-
-def boot(tmp_path: pathlib.Path, store: str) -> subprocess.CompletedProcess[str]:
-    """Run the file as the program of the unit that renders the files at boot."""
-    (tmp_path / "store.json").write_text(store)
-    (tmp_path / "manifest.json").write_text(
-        '{"secrets": [], "files": {"redis": {"owner": "%s", "files": {"a": "<${x}>"}}}}' % OWNER  # noqa: UP031
-    )
-    paths = [str(tmp_path / name) for name in ("store.json", "manifest.json", "run")]
-    return subprocess.run(
-        [sys.executable, "-I", secrets.__file__, *paths],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd="/",
-    )
-
-
-def test_the_same_file_renders_at_boot(tmp_path: pathlib.Path) -> None:
-    done = boot(tmp_path, '{"x": "hunter2"}')
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "vedfolnir secrets: 1 files written for 1 services\n"
-    assert (tmp_path / "run" / "redis" / "a").read_text() == "<hunter2>"
-
-
-@pytest.mark.parametrize(
-    ("store", "message"),
-    [
-        ("{}", "${x}: there is no such secret"),
-        ("{", "cannot be read (JSONDecodeError); restore it from a backup"),
-    ],
-)
-def test_a_boot_without_a_store_fails_and_says_so(
-    tmp_path: pathlib.Path, store: str, message: str
-) -> None:
-    done = boot(tmp_path, store)
-    assert done.returncode == 1
-    assert done.stderr.startswith("vedfolnir secrets: ")
-    assert done.stderr.endswith(f"{message}\n")
-    assert not (tmp_path / "run").exists()

@@ -30,7 +30,7 @@ def written(vault: t.Any, store: dict[str, t.Any]) -> list[str]:
     return vault_kv.write_documents(vault, "vedfolnir", MANIFEST, store, documents, {})
 
 
-def test_documents_have_the_form_of_the_local_store(fake_vault: t.Any) -> None:
+def test_documents_read_together_are_the_store(fake_vault: t.Any) -> None:
     store, _made = secrets.converge_store({}, MANIFEST, {})
     assert sorted(written(fake_vault, store)) == sorted(store)
     assert fake_vault.values()["root"] == secrets.parts(store["root"])

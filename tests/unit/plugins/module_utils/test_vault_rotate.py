@@ -311,5 +311,5 @@ def test_one_rotation_at_a_time(tmp_path: pathlib.Path, monkeypatch: pytest.Monk
 
 
 def test_a_host_without_vault_says_so(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(rotation.RotationError, match="set stack_secrets_provider to vault"):
+    with pytest.raises(rotation.RotationError, match="are not in Vault yet; run site"):
         vault_rotate.Settings.read(str(tmp_path / "none"))

@@ -79,6 +79,11 @@ def test_good_variables_pass(inspect: Inspect, change: dict[str, t.Any]) -> None
         ),
         ({"web_listen": 1}, ["web_listen was renamed to web_port in 0.2.0."]),
         ({"web_magic": 1}, ["web_magic was removed in 0.3.0; delete it from the inventory."]),
+        (
+            {"web_backend": "slow"},
+            ["web_backend was removed in 0.4.0; delete it from the inventory. There is one only."],
+        ),
+        ({"web_backend": "fast"}, []),
         # values
         ({"web_port": "many"}, ["web_port must be of type int, but is 'many' (str)."]),
         ({"web_port": "1.5"}, ["web_port must be of type int, but is '1.5' (str)."]),
