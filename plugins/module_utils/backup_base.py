@@ -224,7 +224,7 @@ def output(argv: t.Sequence[str], text: str | None = None, **options: t.Any) -> 
         raise BackupError(f"{argv[0]} cannot be run: {exc.strerror}") from exc
     if result.returncode != 0:
         said = last_lines(result.stderr) or last_lines(result.stdout)
-        raise BackupError(f"`{' '.join(argv[:4])} …` failed: {said}")
+        raise BackupError(f"`{' '.join(argv[:6])} …` failed: {said}")
     return str(result.stdout)
 
 

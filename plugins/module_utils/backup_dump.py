@@ -31,6 +31,9 @@ OPTIONS = (
 
 _INSERT = re.compile(rb"INSERT INTO `((?:[^`]|``)+)` ")
 _CREATE = re.compile(rb"CREATE TABLE `((?:[^`]|``)+)` \(")
+_IMPLIED = re.compile(rb"CHARACTER SET \w+ (?=COLLATE )")
+"""A table that was made by its dump says this of each column, an original one does not; the
+collation, which belongs to one character set only, tells it anyway."""
 _PURGED = b"SET @@GLOBAL.GTID_PURGED="
 _POSITION = re.compile(rb"-- CHANGE \w+(?: \w+)? TO \w+_LOG_FILE='([^']+)', \w+_LOG_POS=(\d+);")
 _VERSION = b"-- Server version"
@@ -72,7 +75,7 @@ class DumpReader:
         self.size += len(line)
         self._whole.update(line)
         if self._creating is not None:
-            self._creating.schema.update(line)
+            self._creating.schema.update(_IMPLIED.sub(b"", line))
             if line.startswith(b")"):
                 self._creating = None
         elif match := _INSERT.match(line):

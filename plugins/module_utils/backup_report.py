@@ -65,7 +65,11 @@ def metrics(state: State) -> str:
         value = state.get(kind, {}).get(figure)
         if value is not None:
             full = f"vedfolnir_backup_{name}"
-            lines += [f"# HELP {full} {description}", f"# TYPE {full} gauge", f"{full} {value:g}"]
+            lines += [
+                f"# HELP {full} {description}",
+                f"# TYPE {full} gauge",
+                f"{full} {float(value):.1f}",
+            ]
     return "\n".join(lines) + "\n" if lines else ""
 
 

@@ -56,9 +56,9 @@ class Progress:
 
 
 def compose(settings: Settings, *arguments: str) -> list[str]:
-    """Return the command line of Compose for the deployed project."""
-    project = ["--project-directory", settings.project_src]
-    return [DOCKER, "compose", *project, *arguments]
+    """Return the command line of Compose for the deployed project, from whatever directory."""
+    where = ["/usr/bin/env", f"--chdir={settings.project_src}"]
+    return [*where, DOCKER, "compose", *arguments]
 
 
 def images(settings: Settings) -> dict[str, dict[str, t.Any]]:
@@ -247,7 +247,8 @@ def check_redis(image: str, directory: str, files: t.Collection[str]) -> int:
     status = os.stat(directory)
     run = [DOCKER, "run", "--rm", "--network=none", "--read-only", "--cap-drop=ALL"]
     run += [f"--user={status.st_uid}:{status.st_gid}", "--security-opt=no-new-privileges"]
-    run += [f"--volume={directory}:/data:ro", "--log-driver=none", "--entrypoint="]
+    # It opens files for writing, even when it only looks.
+    run += [f"--volume={directory}:/data", "--log-driver=none", "--entrypoint="]
     manifest = next(name for name in files if name.endswith(".manifest"))
     output([*run, image, "redis-check-aof", f"/data/{manifest}"])
     return redis.keys_in(output([*run, image, "redis-check-rdb", "/data/dump.rdb"]))
