@@ -42,5 +42,5 @@ def run(settings: Settings, restic: Restic, say: Say, who: str, wanted: str) -> 
     figures = {"id": scratch.id, "rto": rto, "age": round(age.total_seconds())}
     report.remember(settings, "drill", **figures, succeeded=time.time())
     report.tell(settings, who, "drill", **figures)
-    say(f"the backup {scratch.id} is proven: ready after {rto} s, it is {age} old")
+    say(f"the backup {scratch.id} is proven: ready after {rto} s, it is {figures['age']} s old")
     return figures

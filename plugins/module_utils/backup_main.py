@@ -61,9 +61,9 @@ def _list(settings: Settings, say: Say) -> None:
 
 
 def _restore(settings: Settings, options: argparse.Namespace, say: Say) -> None:
-    work = restore.Restore(settings, Restic(settings, say), say, options.id, options.part)
+    arguments = settings, Restic(settings, say), say, options.id, options.part
     if options.plan:
-        for line in work.plan():
+        for line in restore.Restore(*arguments).plan():
             say(line)
         return
     if options.confirm != settings.host:
@@ -71,7 +71,9 @@ def _restore(settings: Settings, options: argparse.Namespace, say: Say) -> None:
             f"nothing was changed; to replace the data of {settings.host}, name it: "
             f"-e restore_confirm={settings.host}"
         )
-    work.run(options.who)
+    # Even if the repository cannot be reached now.
+    restore.undo(settings, say)
+    restore.Restore(*arguments).run(options.who)
 
 
 def _run(settings: Settings, options: argparse.Namespace, say: Say) -> None:

@@ -9,7 +9,6 @@ written before the first, so that a run that was killed is undone by the next.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import time
@@ -143,7 +142,6 @@ class Restore:
         Raises:
             BackupError: production is as it was then, or the message says what is in which place.
         """
-        self.undo()
         begun = time.monotonic()
         self._say(f"restore the backup {self._scratch.id}")
         try:
@@ -166,18 +164,6 @@ class Restore:
             if os.path.exists(path):
                 self._say(f"{what} is in {path}; remove it when you need it no more")
 
-    def undo(self) -> None:
-        """Put back what a restore that was broken off had replaced."""
-        path = journal(self._settings)
-        with contextlib.suppress(FileNotFoundError):
-            with open(path, encoding="utf-8") as handle:
-                content = json.load(handle)
-            self._say("put back what a restore that was broken off had replaced")
-            self._stop(content["services"])
-            undo_moves([(source, target) for source, target in content["moves"]])
-            os.unlink(path)
-            self._start()
-
     def _moves(self) -> list[Move]:
         root, scratch = self._settings.project_src, self._scratch
         moves: list[Move] = []
@@ -196,20 +182,37 @@ class Restore:
         path = journal(self._settings)
         write_atomic(path, content.encode(), uid=0, gid=0, mode=0o600)
         try:
-            self._stop(services)
+            _stop(self._settings, self._say, services)
             do_moves(moves)
-            self._start()
+            _start(self._settings, self._say)
         except BackupError as exc:
-            self.undo()
+            undo(self._settings, self._say)
             raise BackupError(f"{exc}. What was replaced is in its place again") from exc
         os.unlink(path)
 
-    def _stop(self, services: t.Sequence[str]) -> None:
-        if services:
-            self._say(f"stop {', '.join(services)}")
-            output(compose(self._settings, "stop", *services))
 
-    def _start(self) -> None:
-        self._say("start the stack and wait until it is healthy")
-        argv = compose(self._settings, "up", "--detach", "--no-build", "--wait")
-        output([*argv, "--wait-timeout", str(_UP_SECONDS)])
+def undo(settings: Settings, say: Say) -> None:
+    """Put back what a restore that was broken off had replaced, if there was one."""
+    path = journal(settings)
+    try:
+        with open(path, encoding="utf-8") as handle:
+            content = json.load(handle)
+    except FileNotFoundError:
+        return
+    say("put back what a restore that was broken off had replaced")
+    _stop(settings, say, content["services"])
+    undo_moves([(source, target) for source, target in content["moves"]])
+    os.unlink(path)
+    _start(settings, say)
+
+
+def _stop(settings: Settings, say: Say, services: t.Sequence[str]) -> None:
+    if services:
+        say(f"stop {', '.join(services)}")
+        output(compose(settings, "stop", *services))
+
+
+def _start(settings: Settings, say: Say) -> None:
+    say("start the stack and wait until it is healthy")
+    argv = compose(settings, "up", "--detach", "--no-build", "--wait")
+    output([*argv, "--wait-timeout", str(_UP_SECONDS)])

@@ -46,7 +46,10 @@ NETWORK = "scratch"
 ROOT_CNF = "/run/secrets/root.cnf"
 DATA = {"mysql": "data/mysql", "redis": "data/redis", "storage": "storage"}
 """Where the parts that are put in place lie below the project's directory."""
+_SERVICES = {"data/mysql": "mysql", "data/redis": "redis", "storage": "app"}
+"""Whose directories they are."""
 _START_SECONDS = 300
+_MEBIBYTE = 1 << 20
 _DROPPED = ("depends_on", "ports", "profiles", "labels", "extra_hosts", "container_name", "build")
 
 
@@ -81,6 +84,30 @@ def scratch_project(
         },
         "networks": {NETWORK: {"internal": True}},
     }
+
+
+def own(path: str, user: str) -> None:
+    """Give a directory to a service's numeric user, as the service's role does."""
+    uid, _separator, gid = user.partition(":")
+    os.chown(path, int(uid), int(gid or uid))
+    os.chmod(path, 0o750)  # noqa: S103
+
+
+def reserved_memory(project: t.Mapping[str, t.Any]) -> int:
+    """Return the bytes of memory that the services of a project ask for."""
+    resources = [
+        service.get("deploy", {}).get("resources", {}) for service in project["services"].values()
+    ]
+    return sum(int(item.get("reservations", {}).get("memory", 0)) for item in resources)
+
+
+def available_memory(meminfo: str) -> int:
+    """Return the bytes of memory that can be had, from the text of /proc/meminfo."""
+    for line in meminfo.splitlines():
+        name, _separator, value = line.partition(":")
+        if name == "MemAvailable":
+            return int(value.split()[0]) * 1024
+    return 0
 
 
 class Scratch:
@@ -121,22 +148,39 @@ class Scratch:
         web = self.web(config)
         moved = {os.path.join(root, path): self.path(path) for path in DATA.values()}
         moved |= {os.path.join(root, "logs", web): self.path("logs/app")}
-        for source in (*(os.path.join(root, DATA[part]) for part in DATA), f"{root}/logs/{web}"):
-            target = moved[source]
-            os.makedirs(target, mode=0o750)
-            with contextlib.suppress(FileNotFoundError):
-                status = os.stat(source)
-                os.chown(target, status.st_uid, status.st_gid)
-        for name in ("mysql", "redis"):
-            uid, _separator, gid = config["services"][name]["user"].partition(":")
-            os.chown(self.path(DATA[t.cast("t.Any", name)]), int(uid), int(gid or uid))
+        for place, service in {**_SERVICES, "logs/app": "app"}.items():
+            os.makedirs(self.path(place))
+            own(self.path(place), config["services"][web if service == "app" else service]["user"])
         project = scratch_project(config, self.name, ("mysql", "redis", web), moved)
+        self._require_room(project)
         self._image = project["services"]["redis"]["image"]
         self._web = web
         with open(self.path("compose.json"), "w", encoding="utf-8") as handle:
             json.dump(project, handle)
 
     _web = ""
+
+    def _require_room(self, project: t.Mapping[str, t.Any]) -> None:
+        """Refuse to begin what would fill the host's disk or memory.
+
+        Raises:
+            BackupError: saying what is needed and what there is.
+        """
+        parts = self.manifest["parts"]
+        # The tables and their indexes are larger than the dump, and come with logs of their own.
+        disk = 2 * parts["mysql"]["bytes"] + 512 * _MEBIBYTE
+        disk += sum(part["bytes"] for name, part in parts.items() if name != "mysql")
+        status = os.statvfs(self.directory)
+        free = status.f_bavail * status.f_frsize
+        memory = reserved_memory(project)
+        with open("/proc/meminfo", encoding="utf-8") as handle:
+            available = available_memory(handle.read())
+        for what, needed, there in (("disk", disk, free), ("memory", memory, available)):
+            if there < needed:
+                raise BackupError(
+                    f"{self._settings.host} has {there // _MEBIBYTE} MiB of {what} free, but to "
+                    f"restore beside production takes {needed // _MEBIBYTE} MiB"
+                )
 
     @staticmethod
     def web(config: t.Mapping[str, t.Any]) -> str:
@@ -288,8 +332,12 @@ class Scratch:
         raw, place = self.path("raw"), self.path(target)
         self._restic.restore(snapshot.id, raw)
         if os.path.isdir(place):
+            status = os.stat(place)
             os.rmdir(place)
-        os.rename(os.path.join(raw, source.lstrip("/")), place)
+            os.rename(os.path.join(raw, source.lstrip("/")), place)
+            os.chmod(place, status.st_mode & 0o7777)
+        else:
+            os.rename(os.path.join(raw, source.lstrip("/")), place)
         shutil.rmtree(raw)
 
     def _vault(self) -> None:
