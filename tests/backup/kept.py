@@ -73,7 +73,7 @@ def write(lab: Lab, name: str, count: int = 50) -> None:
         "CREATE TABLE IF NOT EXISTS backup_probe (id INT AUTO_INCREMENT PRIMARY KEY, "
         "text VARCHAR(200) NOT NULL, raw VARBINARY(200))"
     ]
-    texts = ["it''s \\\\ a, (\"quote\"),('", "Zeile\\nzwei", "ünï ☃", "plain"]
+    texts = ["it''s \\\\ a, (\"quote\"),(''", "Zeile\\nzwei", "ünï ☃", "plain"]
     statements += [
         f"INSERT INTO backup_probe (text, raw) VALUES ('{name}-{number} {texts[number % 4]}', "
         "UNHEX('00275c0a29'))"
