@@ -187,21 +187,22 @@ def process(
             return last_lines(errors.read().decode(errors="replace"))
 
         try:
-            child = subprocess.Popen(list(argv), stderr=errors, **options)
+            # In a session of its own: the engine's client has children that must end with it.
+            child = subprocess.Popen(list(argv), stderr=errors, start_new_session=True, **options)
         except OSError as exc:
             raise BackupError(f"{argv[0]} cannot be run: {exc.strerror}") from exc
         try:
             yield child, complaint
         finally:
             if child.poll() is None:
-                child.kill()
-            # A pipe whose reader is gone has nothing more to say.
-            with contextlib.suppress(OSError):
-                child.communicate() if child.stdin is None else child.wait()
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGKILL)
             for pipe in (child.stdin, child.stdout):
                 if pipe is not None:
+                    # Whoever was on the other end may be gone.
                     with contextlib.suppress(OSError):
                         pipe.close()
+            child.wait()
 
 
 def output(argv: t.Sequence[str], text: str | None = None, **options: t.Any) -> str:

@@ -180,10 +180,13 @@ class Restic:
                 f"{self._settings.repository}: is another repository ({found[:8]}) than the one "
                 f"that this host has used ({known[:8]})"
             )
-        # Takes away what killed processes of this host have left, not the locks of others.
+        self.unlock()
+        return found
+
+    def unlock(self) -> None:
+        """Take away the locks that killed processes of this host have left, not those of others."""
         if not self._settings.append_only:
             self.run("unlock", "unlock")
-        return found
 
     def _tags(self, backup: str, part: str) -> list[str]:
         host = self._settings.host

@@ -203,7 +203,11 @@ def undo(settings: Settings, say: Say) -> None:
     _stop(settings, say, content["services"])
     undo_moves([(source, target) for source, target in content["moves"]])
     os.unlink(path)
-    _start(settings, say)
+    try:
+        _start(settings, say)
+    except BackupError as exc:
+        # Perhaps that is why there was a restore at all.
+        say(f"it does not get healthy on the old data: {exc}")
 
 
 def _stop(settings: Settings, say: Say, services: t.Sequence[str]) -> None:

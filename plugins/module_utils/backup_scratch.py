@@ -122,6 +122,7 @@ class Scratch:
         self._settings, self._restic, self._say = settings, restic, say
         self.name = f"{settings.project_name}-scratch"
         self.directory = os.path.join(settings.work_directory, "restore")
+        restic.unlock()
         self.id, self.snapshots = manifests.choose(restic.snapshots(), wanted)
         text = restic.read_text(self.snapshots[manifests.PART].id, manifests.FILE)
         self.manifest = manifests.verify(text, settings.secret("manifest_key"), self.id)
