@@ -45,7 +45,7 @@ def deploy(lab: Lab, target: Target) -> Deploy:
     variables = VARIABLES | {
         "backup_enabled": True,
         "backup_repository": target.repository,
-        "backup_ssh_known_hosts": scanned.split("\n")[:1],
+        "backup_ssh_known_hosts": [one for one in scanned.splitlines() if one[:1] != "#"],
         "backup_timer_enabled": False,
         "backup_drill_timer_enabled": False,
     }
