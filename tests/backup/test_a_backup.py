@@ -22,11 +22,6 @@ def test_a_second_run_changes_nothing(ready: Lab, deploy: Deploy) -> None:
     assert ready.started() == started
 
 
-def test_the_host_says_which_key_to_let_in(deploy: Deploy) -> None:
-    if deploy.run.did("changed"):
-        assert "for sftp only: ssh-ed25519 " in " ".join(deploy.run.output.split())
-
-
 def test_a_lost_host_is_as_it_was_at_the_backup(ready: Lab) -> None:
     kept.write(ready, "before")
     run = ready.playbook("playbooks/backup.yml").check()
