@@ -43,6 +43,7 @@ _SIGNS: tuple[tuple[str, type[BackupError], str], ...] = (
     ("ciphertext verification failed", DamagedError, "a part of it was damaged or altered"),
     ("invalid data returned", DamagedError, "a part of it was damaged or altered"),
     ("does not match id", DamagedError, "a part of it was damaged or altered"),
+    ("repository contains errors", DamagedError, "a part of it was damaged or altered"),
     ("hash mismatch", DamagedError, "a part of it was damaged or altered"),
     ("no space left on device", TargetError, "the target is full"),
     ("Permission denied", TargetError, "the target refuses the login"),

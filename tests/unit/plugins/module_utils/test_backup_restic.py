@@ -24,6 +24,7 @@ from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_base import
         (11, "unable to create lock", TargetError, "somebody else works on it"),
         (1, "Load(<data/1>): ciphertext verification failed", DamagedError, "damaged or altered"),
         (1, "Load(<data/1>, 0, 0): invalid data returned", DamagedError, "damaged or altered"),
+        (1, "Fatal: repository contains errors", DamagedError, "damaged or altered"),
         (1, "ssh: connect to host x port 22: Connection refused", TargetError, "does not answer"),
         (1, "Could not resolve hostname x: no", TargetError, "has no address"),
         (1, "Host key verification failed.", TargetError, "not the one that is known"),
