@@ -1,0 +1,132 @@
+# Copyright: Vedfolnir stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The host's program for backups: ``backup``, ``list``, ``drill``, ``restore``.
+
+Playbooks, timer and people call it by ``/usr/local/lib/vedfolnir/backup``. It ends with 0 when all
+is well, 1 when something did not work, 3 when another one is going on, 4 when the time is over,
+5 when a backup is damaged, 6 when the repository cannot be used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import typing as t
+
+from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_drill as drill
+from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_manifest as manifests
+from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_report as report
+from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_restore as restore
+from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_take as take
+from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_base import (
+    EXIT_FAILED,
+    PARTS,
+    SETTINGS,
+    BackupError,
+    BusyError,
+    Say,
+    Settings,
+    alone,
+    deadline,
+)
+from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_restic import Restic
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="vedfolnir-backup")
+    parser.add_argument("--settings", default=SETTINGS, help="file of the role backup")
+    parser.add_argument("--who", default="console", help="whom the log names")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("backup", help="take a backup")
+    commands.add_parser("list", help="list the backups in the repository")
+    drilled = commands.add_parser("drill", help="restore into scratch containers and compare")
+    restored = commands.add_parser("restore", help="put the data of a backup in place")
+    for command in (drilled, restored):
+        command.add_argument("--id", default="latest", help="which backup")
+    restored.add_argument("--part", action="append", choices=PARTS, help="only this; repeatable")
+    restored.add_argument("--plan", action="store_true", help="say what would be done, and end")
+    restored.add_argument("--confirm", default="", help="name of the host whose data are replaced")
+    return parser
+
+
+def _list(settings: Settings, say: Say) -> None:
+    snapshots = Restic(settings, say).snapshots()
+    whole = manifests.complete(snapshots)
+    for backup, parts in manifests.by_backup(snapshots).items():
+        state = "complete" if backup in whole else "broken off, no backup"
+        say(f"{backup}  {state}  {' '.join(sorted(parts))}")
+    if not whole:
+        say("there is no complete backup")
+
+
+def _restore(settings: Settings, options: argparse.Namespace, say: Say) -> None:
+    arguments = settings, Restic(settings, say), say, options.id, options.part
+    if options.plan:
+        for line in restore.Restore(*arguments).plan():
+            say(line)
+        return
+    if options.confirm != settings.host:
+        raise BackupError(
+            f"nothing was changed; to replace the data of {settings.host}, name it: "
+            f"-e restore_confirm={settings.host}"
+        )
+    # Even if the repository cannot be reached now.
+    restore.undo(settings, say)
+    restore.Restore(*arguments).run(options.who)
+
+
+def _run(settings: Settings, options: argparse.Namespace, say: Say) -> None:
+    match options.command:
+        case "backup":
+            restore.refuse_unfinished(settings)
+            take.run(settings, Restic(settings, say), say, options.who)
+        case "drill":
+            drill.run(settings, Restic(settings, say), say, options.who, options.id)
+        case _:
+            _restore(settings, options, say)
+
+
+def _recorded(settings: Settings, options: argparse.Namespace, say: Say) -> None:
+    """Run a command alone, within its time, and remember how it ended."""
+    planned = getattr(options, "plan", False)
+    with alone(), deadline(settings.deadline_seconds):
+        if planned:
+            _run(settings, options, say)
+            return
+        report.remember(settings, options.command, started=time.time())
+        try:
+            _run(settings, options, say)
+        except BaseException as exc:
+            code = exc.exit_code if isinstance(exc, BackupError) else EXIT_FAILED
+            report.remember(settings, options.command, exit=code)
+            report.tell(settings, options.who, options.command, exit=code, error=str(exc))
+            raise
+        report.remember(settings, options.command, exit=0)
+
+
+def main(argv: t.Sequence[str]) -> int:
+    """Run one command."""
+    options = _parser().parse_args(argv)
+
+    def say(text: str) -> None:
+        sys.stdout.write(f"vedfolnir backup: {text}\n")
+        sys.stdout.flush()
+
+    try:
+        settings = Settings.read(options.settings)
+        if options.command == "list":
+            _list(settings, say)
+        else:
+            _recorded(settings, options, say)
+    except BusyError as exc:
+        sys.stderr.write(f"vedfolnir backup: {exc}\n")
+        return exc.exit_code
+    except (BackupError, OSError) as exc:
+        sys.stderr.write(f"vedfolnir backup: {options.command} did not succeed: {exc}\n")
+        return exc.exit_code if isinstance(exc, BackupError) else EXIT_FAILED
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,82 @@
+# Copyright: Vedfolnir stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What is remembered of backups: the state for the next run, metrics, a log. No secret is in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import typing as t
+
+from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_base import Settings
+from ansible_collections.vedfolnir.stack.plugins.module_utils.files import write_atomic
+
+State = dict[str, dict[str, t.Any]]
+
+_METRICS: tuple[tuple[str, str, str, str], ...] = (
+    ("backup", "started", "last_run_seconds", "When a backup was last begun, Unix time."),
+    ("backup", "exit", "last_exit_code", "How the last backup ended, 0 is well."),
+    ("backup", "succeeded", "last_success_seconds", "When a backup last succeeded, Unix time."),
+    ("backup", "duration", "duration_seconds", "What the last successful backup took."),
+    ("backup", "bytes", "bytes", "What the last successful backup holds."),
+    ("backup", "added", "added_bytes", "What it added to the repository."),
+    ("drill", "started", "drill_last_run_seconds", "When a drill was last begun, Unix time."),
+    ("drill", "exit", "drill_last_exit_code", "How the last drill ended, 0 is well."),
+    ("drill", "succeeded", "drill_last_success_seconds", "When a restore was last proven."),
+    ("drill", "rto", "drill_rto_seconds", "What that restore took, until the site was ready."),
+    ("drill", "age", "drill_backup_age_seconds", "How old that backup was then."),
+    ("restore", "succeeded", "restore_last_success_seconds", "When data were last restored."),
+)
+"""Kind of run, its figure, name and description of the metric."""
+
+
+def path(settings: Settings) -> str:
+    """Return the file with the state."""
+    return os.path.join(settings.state_directory, "backup.json")
+
+
+def read(settings: Settings) -> State:
+    """Return what is remembered; an unreadable file is as good as none."""
+    try:
+        with open(path(settings), encoding="utf-8") as handle:
+            content = json.load(handle)
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def remember(settings: Settings, kind: str, **figures: t.Any) -> None:
+    """Remember figures of a run, and write the metrics."""
+    state = read(settings)
+    state[kind] = state.get(kind, {}) | figures
+    text = json.dumps(state, indent=2, sort_keys=True) + "\n"
+    write_atomic(path(settings), text.encode(), uid=0, gid=0, mode=0o640)
+    write_atomic(settings.metrics, metrics(state).encode(), uid=0, gid=0, mode=0o644)
+
+
+def metrics(state: State) -> str:
+    """Return the metrics in Prometheus' text format.
+
+    Reference: prometheus.io/docs/instrumenting/exposition_formats
+    """
+    lines: list[str] = []
+    for kind, figure, name, description in _METRICS:
+        value = state.get(kind, {}).get(figure)
+        if value is not None:
+            full = f"vedfolnir_backup_{name}"
+            lines += [
+                f"# HELP {full} {description}",
+                f"# TYPE {full} gauge",
+                f"{full} {float(value):.1f}",
+            ]
+    return "\n".join(lines) + "\n" if lines else ""
+
+
+def tell(settings: Settings, who: str, what: str, **details: t.Any) -> None:
+    """Write a line to the log: who did what, when."""
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    line = json.dumps({"time": now, "who": who, "what": what, **details})
+    descriptor = os.open(settings.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+    with os.fdopen(descriptor, "a", encoding="utf-8") as handle:
+        handle.write(f"{line}\n")

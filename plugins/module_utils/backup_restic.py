@@ -1,0 +1,390 @@
+# Copyright: Vedfolnir stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Call restic: save, list, read, check, forget; its errors in words.
+
+The key is read from a file by restic itself; the password of a rest-server goes by the environment
+of the process, which only root can read.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import subprocess
+import typing as t
+
+from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_base import (
+    BackupError,
+    DamagedError,
+    Say,
+    Settings,
+    TargetError,
+    last_lines,
+    process,
+)
+
+RESTIC = "/usr/bin/restic"
+_NO_REPOSITORY = 10
+_LOCKED = 11
+_WRONG_KEY = 12
+_INCOMPLETE = 3
+_SIGNS: tuple[tuple[str, type[BackupError], str], ...] = (
+    (
+        "wrong password or no key found",
+        TargetError,
+        "the key of this host does not open it; is it the repository of another stack, or was "
+        "backup_repository_key changed?",
+    ),
+    ("unable to open config file", TargetError, "there is no repository"),
+    ("ciphertext verification failed", DamagedError, "a part of it was damaged or altered"),
+    ("invalid data returned", DamagedError, "a part of it was damaged or altered"),
+    ("does not match id", DamagedError, "a part of it was damaged or altered"),
+    ("repository contains errors", DamagedError, "a part of it was damaged or altered"),
+    ("hash mismatch", DamagedError, "a part of it was damaged or altered"),
+    ("no space left on device", TargetError, "the target is full"),
+    ("Permission denied", TargetError, "the target refuses the login"),
+    ("Host key verification failed", TargetError, "the target is not the one that is known"),
+    ("Connection refused", TargetError, "the target does not answer"),
+    ("Connection timed out", TargetError, "the target does not answer"),
+    ("Could not resolve hostname", TargetError, "the target has no address"),
+    ("no such host", TargetError, "the target has no address"),
+    ("unable to start the sftp session", TargetError, "the target does not answer"),
+    ("already locked", TargetError, "somebody else works on it right now"),
+)
+"""What restic says, what it means, and in words."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Snapshot:
+    """One part of one backup, as restic has it."""
+
+    id: str
+    backup: str
+    part: str
+    time: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Saved:
+    """What restic has saved."""
+
+    snapshot: str
+    bytes: int
+    added: int
+
+
+def error(what: str, code: int, said: str) -> BackupError:
+    """Return what a failure of restic means."""
+    by_code = {
+        _NO_REPOSITORY: "unable to open config file",
+        _LOCKED: "already locked",
+        _WRONG_KEY: "wrong password or no key found",
+    }
+    text = f"{said} {by_code.get(code, '')}".lower()
+    for sign, kind, meaning in _SIGNS:
+        if sign.lower() in text:
+            return kind(f"{what}: {meaning} (restic: {said or code})")
+    return BackupError(f"{what}: restic ended with {code}: {said}")
+
+
+class Restic:
+    """A repository."""
+
+    def __init__(self, settings: Settings, say: Say) -> None:
+        """Keep how it is reached."""
+        self._settings = settings
+        self._say = say
+        self._environment = {
+            "HOME": "/root",
+            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+            "RESTIC_REPOSITORY": settings.repository,
+            "RESTIC_PASSWORD_FILE": settings.secret_file("repository_key"),
+            "RESTIC_CACHE_DIR": "/var/cache/vedfolnir/restic",
+            "RESTIC_PROGRESS_FPS": "0.1",
+        }
+        if settings.repository_user:
+            self._environment["RESTIC_REST_USERNAME"] = settings.repository_user
+            self._environment["RESTIC_REST_PASSWORD"] = settings.secret("repository_password")
+
+    def argv(self, *arguments: str) -> list[str]:
+        """Return a command line, with what holds for all of them."""
+        options: list[str] = []
+        if self._settings.repository.startswith("sftp:"):
+            options.append(f"--option=sftp.args={self._settings.sftp_arguments}")
+        if self._settings.upload_kib:
+            options.append(f"--limit-upload={self._settings.upload_kib}")
+        return [RESTIC, *options, *arguments]
+
+    @property
+    def options(self) -> dict[str, t.Any]:
+        """How its process is started."""
+        return {"env": self._environment, "cwd": "/"}
+
+    def run(self, what: str, *arguments: str) -> str:
+        """Run restic to its end and return its output.
+
+        Raises:
+            BackupError: of the kind that fits, see :func:`error`.
+        """
+        self._settings.secret("repository_key")
+        result = subprocess.run(
+            self.argv(*arguments),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            **self.options,
+        )
+        if result.returncode != 0:
+            said = last_lines(result.stderr, 4) or last_lines(result.stdout)
+            raise error(f"{what} at {self._settings.repository}", result.returncode, said)
+        return str(result.stdout)
+
+    def repository_id(self) -> str:
+        """Return the id of the repository.
+
+        Raises:
+            TargetError: when there is none, or none that can be reached or opened.
+        """
+        text = self.run("look for the repository", "cat", "config", "--no-lock")
+        return str(json.loads(text)["id"])
+
+    def ensure(self, known: str) -> str:
+        """Make the repository if this host has never used one there; return its id.
+
+        Args:
+            known: Id of the one that it has used, empty if none.
+
+        Raises:
+            TargetError: also when the known repository is gone or another one is in its place.
+        """
+        try:
+            found = self.repository_id()
+        except TargetError as exc:
+            if "there is no repository" not in str(exc):
+                raise
+            if known:
+                raise TargetError(
+                    f"{self._settings.repository}: the repository that this host has used "
+                    f"({known[:8]}) is not there any more; is its disk mounted? To begin a new "
+                    "one there, give backup_repository another path"
+                ) from exc
+            self._say(f"make a new repository at {self._settings.repository}")
+            self.run("make the repository", "init")
+            found = self.repository_id()
+        if known and found != known:
+            raise TargetError(
+                f"{self._settings.repository}: is another repository ({found[:8]}) than the one "
+                f"that this host has used ({known[:8]})"
+            )
+        self.unlock()
+        return found
+
+    def unlock(self) -> None:
+        """Take away the locks that killed processes of this host have left, not those of others."""
+        if not self._settings.append_only:
+            self.run("unlock", "unlock")
+
+    def _tags(self, backup: str, part: str) -> list[str]:
+        host = self._settings.host
+        return [f"--host={host}", f"--tag=vedfolnir,id={backup},part={part}", "--json"]
+
+    def save_paths(self, backup: str, part: str, paths: t.Sequence[str]) -> Saved:
+        """Save files and directories.
+
+        Raises:
+            BackupError: when not all of them could be read.
+        """
+        arguments = ["backup", *self._tags(backup, part), *paths]
+        # A file that the application removes while it is read is missing in the next try, too.
+        for _try in range(3):
+            try:
+                text = self.run(f"save {part}", *arguments)
+            except BackupError as exc:
+                if f"ended with {_INCOMPLETE}:" not in str(exc):
+                    raise
+                last = exc
+            else:
+                return summary(text)
+        raise last
+
+    @contextlib.contextmanager
+    def saving(self, backup: str, part: str, name: str) -> t.Iterator[t.Callable[[bytes], None]]:
+        """Save what is written inside; with an error inside nothing is saved.
+
+        Yields:
+            A function that takes the next bytes; :attr:`saved` tells afterwards what was saved.
+        """
+        self._settings.secret("repository_key")
+        argv = self.argv("backup", *self._tags(backup, part), "--stdin", f"--stdin-filename={name}")
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        what = f"save {part} at {self._settings.repository}"
+        with process(argv, **pipes, **self.options) as (child, complaint):
+            stdin = t.cast("t.IO[bytes]", child.stdin)
+            try:
+                yield lambda data: t.cast("None", stdin.write(data))
+                stdin.close()
+            except BrokenPipeError as exc:
+                raise error(what, child.wait(), complaint()) from exc
+            text = t.cast("t.IO[bytes]", child.stdout).read().decode()
+            if child.wait() != 0:
+                raise error(what, child.returncode, complaint())
+            self.saved = summary(text)
+
+    saved = Saved("", 0, 0)
+
+    def save_text(self, backup: str, part: str, text: str) -> Saved:
+        """Save a text as a file."""
+        with self.saving(backup, part, f"{part}.json") as write:
+            write(text.encode())
+        return self.saved
+
+    @contextlib.contextmanager
+    def reading(self, snapshot: str, path: str) -> t.Iterator[collections.abc.Iterator[bytes]]:
+        """Read a file of a snapshot, line by line; an incomplete one is an error at its end."""
+        argv = self.argv("dump", snapshot, path)
+        with process(argv, stdout=subprocess.PIPE, **self.options) as (child, complaint):
+            stdout = t.cast("t.IO[bytes]", child.stdout)
+
+            def lines() -> collections.abc.Iterator[bytes]:
+                yield from stdout
+                if child.wait() != 0:
+                    raise error(f"read {path} of {snapshot[:8]}", child.returncode, complaint())
+
+            yield lines()
+
+    def read_text(self, snapshot: str, path: str) -> str:
+        """Return a small file of a snapshot."""
+        with self.reading(snapshot, path) as lines:
+            return b"".join(lines).decode()
+
+    def restore(self, snapshot: str, target: str) -> None:
+        """Bring a snapshot's files below a directory, and compare what was written.
+
+        Raises:
+            DamagedError: when that is not possible.
+        """
+        arguments = ["restore", snapshot, f"--target={target}", "--verify", "--quiet"]
+        try:
+            self.run(f"bring back {snapshot[:8]}", *arguments)
+        except TargetError:
+            raise
+        except BackupError as exc:
+            raise DamagedError(str(exc)) from exc
+
+    def listing(self, snapshot: str) -> list[dict[str, t.Any]]:
+        """Return every file and directory of a snapshot."""
+        lines = self.run(f"list {snapshot[:8]}", "ls", "--json", snapshot).splitlines()
+        nodes = [json.loads(line) for line in lines]
+        return [node for node in nodes if node.get("struct_type") == "node"]
+
+    def snapshots(self) -> list[Snapshot]:
+        """Return the parts of this host's backups, oldest first."""
+        text = self.run(
+            "list the backups",
+            "snapshots",
+            "--json",
+            "--no-lock",
+            f"--host={self._settings.host}",
+            "--tag=vedfolnir",
+        )
+        found = []
+        for item in json.loads(text) or []:
+            tags = dict(tag.partition("=")[::2] for tag in item.get("tags") or [])
+            found.append(
+                Snapshot(item["id"], tags.get("id", ""), tags.get("part", ""), item["time"])
+            )
+        return sorted(found, key=lambda one: one.time)
+
+    def check(self, percent: int) -> None:
+        """Check the repository and read this share of its data.
+
+        Raises:
+            DamagedError: when something is wrong with it.
+        """
+        amount = ["--read-data"] if percent >= 100 else [f"--read-data-subset={percent}%"]
+        try:
+            self.run("check the repository", "check", *(amount if percent > 0 else []))
+        except TargetError:
+            raise
+        except BackupError as exc:
+            raise DamagedError(str(exc)) from exc
+
+    def forget(self, snapshots: t.Sequence[str]) -> None:
+        """Forget snapshots and give their space free."""
+        if snapshots:
+            self.run("forget old backups", "forget", "--prune", *snapshots)
+
+
+def summary(text: str) -> Saved:
+    """Return what restic says at the end of a backup.
+
+    Raises:
+        BackupError: when it does not.
+    """
+    for line in reversed(text.splitlines()):
+        with contextlib.suppress(ValueError):
+            item = json.loads(line)
+            if isinstance(item, dict) and item.get("message_type") == "summary":
+                return Saved(
+                    str(item["snapshot_id"]),
+                    int(item["total_bytes_processed"]),
+                    int(item.get("data_added_packed") or item["data_added"]),
+                )
+    raise BackupError("restic did not say what it has saved")
+
+
+def tree(entries: t.Iterable[tuple[str, str, int, int, int]]) -> dict[str, t.Any]:
+    """Return files, bytes and a digest of a directory's listing.
+
+    Args:
+        entries: Path below the directory, kind, size, user and group of each.
+    """
+    rows = sorted(entries)
+    files = [row for row in rows if row[1] == "file"]
+    digest = hashlib.sha256("\n".join("\t".join(map(str, row)) for row in rows).encode())
+    return {
+        "files": len(files),
+        "bytes": sum(row[2] for row in files),
+        "sha256": digest.hexdigest(),
+    }
+
+
+def saved_tree(nodes: t.Iterable[t.Mapping[str, t.Any]], root: str) -> dict[str, t.Any]:
+    """Return :func:`tree` of what a snapshot has below ``root``."""
+    return tree(
+        (
+            os.path.relpath(node["path"], root),
+            node["type"],
+            int(node.get("size") or 0),
+            int(node.get("uid") or 0),
+            int(node.get("gid") or 0),
+        )
+        for node in nodes
+        if node["path"].startswith(f"{root}/")
+    )
+
+
+def present_tree(root: str) -> dict[str, t.Any]:
+    """Return :func:`tree` of what a directory of the host has."""
+
+    def entries() -> t.Iterator[tuple[str, str, int, int, int]]:
+        for where, directories, names in os.walk(root):
+            for name in (*directories, *names):
+                path = os.path.join(where, name)
+                status = os.lstat(path)
+                kind = "symlink" if os.path.islink(path) else "file"
+                is_directory = os.path.isdir(path) and kind == "file"
+                yield (
+                    os.path.relpath(path, root),
+                    "dir" if is_directory else kind,
+                    status.st_size if kind == "file" and not is_directory else 0,
+                    status.st_uid,
+                    status.st_gid,
+                )
+
+    return tree(entries())

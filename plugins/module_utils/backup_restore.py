@@ -1,0 +1,222 @@
+# Copyright: Vedfolnir stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Put the data of a backup in place of production's.
+
+Everything is brought to life and compared beside production first. Only then production stops, the
+directories change places, and it starts again; what was replaced is kept. A record of the moves is
+written before the first, so that a run that was killed is undone by the next.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import typing as t
+
+from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_manifest as manifests
+from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_report as report
+from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_base import (
+    PARTS,
+    BackupError,
+    Say,
+    Settings,
+    output,
+)
+from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_restic import Restic
+from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_scratch import DATA, Scratch
+from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_take import compose
+from ansible_collections.vedfolnir.stack.plugins.module_utils.files import write_atomic
+
+ASIDE = {"config": "config-saved", "vault": "vault.snap"}
+"""Parts that are not put in place: where they lie in the scratch directory."""
+_UP_SECONDS = 600
+_GROUPS = {"mysql": {"mysql"}, "redis": {"redis"}, "storage": set[str]()}
+"""Services that have a part's files open, beside the application."""
+
+Move = tuple[str, str]
+
+
+def journal(settings: Settings) -> str:
+    """Return the file with the moves of a restore that goes on."""
+    return os.path.join(settings.state_directory, "restore.json")
+
+
+def refuse_unfinished(settings: Settings) -> None:
+    """Refuse to go on while a restore was broken off in the middle.
+
+    Raises:
+        BackupError: so that half a restore is never saved as a backup.
+    """
+    if os.path.exists(journal(settings)):
+        raise BackupError(
+            "a restore was broken off in the middle; run it again, it first puts back what it "
+            "had replaced"
+        )
+
+
+def do_moves(moves: t.Iterable[Move]) -> None:
+    """Rename in this order; what has been renamed already is left alone."""
+    for source, target in moves:
+        if os.path.lexists(source) and not os.path.lexists(target):
+            os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+            os.rename(source, target)
+
+
+def undo_moves(moves: t.Sequence[Move]) -> None:
+    """Rename back in reverse order what has been renamed."""
+    for source, target in reversed(moves):
+        if os.path.lexists(target) and not os.path.lexists(source):
+            os.makedirs(os.path.dirname(source), mode=0o711, exist_ok=True)
+            os.rename(target, source)
+
+
+class Restore:
+    """One restore onto this host."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        restic: Restic,
+        say: Say,
+        wanted: str,
+        parts: t.Sequence[str] | None,
+    ) -> None:
+        """Choose the backup.
+
+        Args:
+            settings: See :class:`Settings`.
+            restic: The repository.
+            say: Is told of every step.
+            wanted: Id of the backup, or ``latest``.
+            parts: What of it; without any all that can be put in place.
+        """
+        self._settings, self._say = settings, say
+        self._scratch = Scratch(settings, restic, say, wanted)
+        self._parts = [part for part in PARTS if part in (parts or DATA)]
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        self._kept = os.path.join(settings.project_src, "backups", f"replaced-{stamp}")
+        self._out = os.path.join(
+            settings.project_src, "backups", f"restored-{self._scratch.id}-{stamp}"
+        )
+
+    def plan(self) -> list[str]:
+        """Return in words what would be done."""
+        manifest = self._scratch.manifest
+        lines = [
+            f"restore the backup {self._scratch.id} of "
+            f"{manifests.time_of(self._scratch.id):%Y-%m-%d %H:%M:%S} UTC onto "
+            f"{self._settings.host}"
+        ]
+        if os.path.exists(journal(self._settings)):
+            lines.append("first put back what a restore that was broken off had replaced")
+        for part in self._parts:
+            size = manifest["parts"][part]["bytes"]
+            place = os.path.join(self._settings.project_src, DATA.get(part, ""))
+            if part in DATA:
+                lines.append(
+                    f"{part}: {size} bytes, compared beside production, then in the place of "
+                    f"{place}, which is kept in {self._kept}"
+                )
+            else:
+                lines.append(f"{part}: {size} bytes, laid down in {self._out}, not put in place")
+        if services := self._services():
+            lines.append(f"stop meanwhile: {', '.join(services)}")
+        return lines
+
+    def _services(self) -> list[str]:
+        """Return the services that must not run while directories change places."""
+        if not any(part in DATA for part in self._parts):
+            return []
+        every = output(compose(self._settings, "config", "--services")).split()
+        users = {name for part in self._parts for name in _GROUPS.get(part, ())}
+        return sorted(
+            name
+            for name in every
+            if name in users or name == "worker" or name.startswith(("app", "worker-"))
+        )
+
+    def run(self, who: str) -> None:
+        """Restore.
+
+        Raises:
+            BackupError: production is as it was then, or the message says what is in which place.
+        """
+        begun = time.monotonic()
+        self._say(f"restore the backup {self._scratch.id}")
+        try:
+            self._scratch.prepare()
+            for part in self._parts:
+                self._scratch.bring(part)
+            self._scratch.stop()
+            self._exchange()
+        finally:
+            self._scratch.remove()
+        seconds = round(time.monotonic() - begun, 1)
+        report.remember(
+            self._settings, "restore", id=self._scratch.id, succeeded=time.time(), duration=seconds
+        )
+        report.tell(
+            self._settings, who, "restore", id=self._scratch.id, parts=self._parts, duration=seconds
+        )
+        self._say(f"{self._scratch.id} is in place and the stack is healthy: {seconds} s")
+        for path, what in ((self._kept, "what was replaced"), (self._out, "what is for you")):
+            if os.path.exists(path):
+                self._say(f"{what} is in {path}; remove it when you need it no more")
+
+    def _moves(self) -> list[Move]:
+        root, scratch = self._settings.project_src, self._scratch
+        moves: list[Move] = []
+        for part in self._parts:
+            if part in DATA:
+                place = os.path.join(root, DATA[part])
+                moves.append((place, os.path.join(self._kept, part)))
+                moves.append((scratch.path(DATA[part]), place))
+            else:
+                moves.append((scratch.path(ASIDE[part]), os.path.join(self._out, part)))
+        return moves
+
+    def _exchange(self) -> None:
+        services, moves = self._services(), self._moves()
+        content = json.dumps({"services": services, "moves": moves}, indent=2)
+        path = journal(self._settings)
+        write_atomic(path, content.encode(), uid=0, gid=0, mode=0o600)
+        try:
+            _stop(self._settings, self._say, services)
+            do_moves(moves)
+            _start(self._settings, self._say)
+        except BackupError as exc:
+            undo(self._settings, self._say)
+            raise BackupError(f"{exc}. What was replaced is in its place again") from exc
+        os.unlink(path)
+
+
+def undo(settings: Settings, say: Say) -> None:
+    """Put back what a restore that was broken off had replaced, if there was one."""
+    path = journal(settings)
+    try:
+        with open(path, encoding="utf-8") as handle:
+            content = json.load(handle)
+    except FileNotFoundError:
+        return
+    say("put back what a restore that was broken off had replaced")
+    _stop(settings, say, content["services"])
+    undo_moves([(source, target) for source, target in content["moves"]])
+    os.unlink(path)
+    try:
+        _start(settings, say)
+    except BackupError as exc:
+        # Perhaps that is why there was a restore at all.
+        say(f"it does not get healthy on the old data: {exc}")
+
+
+def _stop(settings: Settings, say: Say, services: t.Sequence[str]) -> None:
+    if services:
+        say(f"stop {', '.join(services)}")
+        output(compose(settings, "stop", *services))
+
+
+def _start(settings: Settings, say: Say) -> None:
+    say("start the stack and wait until it is healthy")
+    argv = compose(settings, "up", "--detach", "--no-build", "--wait")
+    output([*argv, "--wait-timeout", str(_UP_SECONDS)])

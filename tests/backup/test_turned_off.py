@@ -1,0 +1,44 @@
+"""What backups needed is taken back when they are turned off, and comes again. Runs last."""
+
+from __future__ import annotations
+
+import kept
+from kept import Deploy
+from lab import Lab
+from target import DIRECTORY, Target
+
+TRACES = (
+    "ls -d /usr/local/lib/vedfolnir/backup /etc/vedfolnir/backup "
+    "/srv/vedfolnir/metrics/backup.prom "
+    "/etc/systemd/system/vedfolnir-backup.* /etc/systemd/system/vedfolnir-drill.* "
+    "/etc/systemd/system/timers.target.wants/vedfolnir-backup.timer "
+    f"{kept.SECRETS}/backup {kept.SECRETS}/mysql/backup.cnf {kept.SECRETS}/redis/backup.redis "
+    "/usr/local/lib/vedfolnir/python/*/*/*/*/module_utils/backup_* /var/cache/vedfolnir/restic "
+    "2>/dev/null; grep -l 'user backup' /run/vedfolnir/secrets/redis/users.acl; "
+    "dpkg -l restic | grep ^ii; systemctl list-timers --all | grep -E 'vedfolnir-(backup|drill)'; :"
+)
+
+
+def test_off_leaves_nothing_but_the_backups(ready: Lab, deploy: Deploy, target: Target) -> None:
+    on = deploy.variables | {"backup_timer_enabled": True}
+    ready.playbook(variables=on).check()
+    assert "vedfolnir-backup.timer" in ready.run(TRACES)
+    started = ready.started()
+
+    off = on | {"backup_enabled": False}
+    ready.playbook(variables=off).check()
+    assert ready.run(TRACES).strip() == ""
+    users = "SELECT COUNT(*) FROM mysql.user WHERE user LIKE '%backup%'"
+    assert kept.sql(ready, users) == "0"
+    assert target.run(f"ls {DIRECTORY}/repository/config")
+    assert ready.playbook(variables=off).check().did("changed") == []
+    # MySQL and Redis read their new files while they run.
+    assert ready.started() == started
+
+    run = ready.playbook(variables=deploy.variables).check()
+    assert "for sftp only: ssh-ed25519 " in " ".join(run.output.split())
+    target.let_in(ready.run("cat /etc/vedfolnir/backup/id_ed25519.pub"))
+    done = kept.program(ready, "backup")
+    assert done.returncode == 0, done.stderr
+    # The same repository, opened with the key that was kept.
+    assert "make a new repository" not in done.stdout

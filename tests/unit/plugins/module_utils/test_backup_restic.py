@@ -1,0 +1,79 @@
+"""What restic says is understood."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_restic as restic
+from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_base import (
+    BackupError,
+    DamagedError,
+    TargetError,
+)
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "kind", "meaning"),
+    [
+        (12, "Fatal: wrong password or no key found", TargetError, "key of this host does not"),
+        (12, "", TargetError, "key of this host does not"),
+        (10, "Fatal: repository does not exist", TargetError, "there is no repository"),
+        (11, "unable to create lock", TargetError, "somebody else works on it"),
+        (1, "Load(<data/1>): ciphertext verification failed", DamagedError, "damaged or altered"),
+        (1, "Load(<data/1>, 0, 0): invalid data returned", DamagedError, "damaged or altered"),
+        (1, "Fatal: repository contains errors", DamagedError, "damaged or altered"),
+        (1, "ssh: connect to host x port 22: Connection refused", TargetError, "does not answer"),
+        (1, "Could not resolve hostname x: no", TargetError, "has no address"),
+        (1, "Host key verification failed.", TargetError, "not the one that is known"),
+        (1, "keeper@x: Permission denied (publickey)", TargetError, "refuses the login"),
+        (1, "write: no space left on device", TargetError, "is full"),
+        (1, "something new", BackupError, "restic ended with 1: something new"),
+    ],
+)
+def test_errors_in_words(code: int, said: str, kind: type[BackupError], meaning: str) -> None:
+    found = restic.error("save mysql", code, said)
+    assert type(found) is kind
+    assert meaning in str(found)
+    assert str(found).startswith("save mysql")
+
+
+def test_the_summary_is_the_last_that_counts() -> None:
+    lines = [
+        {"message_type": "status", "percent_done": 1},
+        {
+            "message_type": "summary",
+            "snapshot_id": "abc",
+            "total_bytes_processed": 7,
+            "data_added": 5,
+            "data_added_packed": 3,
+        },
+    ]
+    text = "\n".join(["no JSON", *map(json.dumps, lines), ""])
+    assert restic.summary(text) == restic.Saved("abc", 7, 3)
+    with pytest.raises(BackupError, match="did not say what it has saved"):
+        restic.summary("Fatal")
+
+
+def node(path: Path, root: Path) -> dict[str, object]:
+    """Return what restic lists of a path."""
+    status = path.lstat()
+    kind = "symlink" if path.is_symlink() else "dir" if path.is_dir() else "file"
+    found = {"path": f"/srv/{path.relative_to(root)}", "type": kind, "uid": status.st_uid}
+    return found | {"gid": status.st_gid} | ({"size": status.st_size} if kind == "file" else {})
+
+
+def test_a_listing_and_what_it_is_restored_to_are_the_same(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "file").write_text("12345")
+    (tmp_path / "empty").touch()
+    (tmp_path / "link").symlink_to("a")
+    nodes = [node(path, tmp_path) for path in tmp_path.rglob("*")]
+    nodes += [{"path": "/srv", "type": "dir"}, {"path": "/srvother/x", "type": "file", "size": 3}]
+    found = restic.saved_tree(nodes, "/srv")
+    assert (found["files"], found["bytes"]) == (2, 5)
+    assert found == restic.present_tree(str(tmp_path))
+    os.truncate(tmp_path / "a" / "file", 4)
+    assert found != restic.present_tree(str(tmp_path))
