@@ -230,7 +230,7 @@ def _target(text: str) -> str:
 
 def _grant(account: str, target: str, privileges: set[str]) -> list[str]:
     on_table = not target.endswith(".*")
-    known = TABLE_PRIVILEGES if on_table else STATIC_PRIVILEGES
+    known: tuple[str, ...] = TABLE_PRIVILEGES if on_table else STATIC_PRIVILEGES
     if target == "*.*":
         known = GLOBAL_PRIVILEGES
     unknown = sorted(privileges - set(known))

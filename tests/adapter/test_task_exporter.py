@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import typing as t
+from urllib.parse import quote
 
 import pytest
 import redis
@@ -72,7 +73,7 @@ def exporter(stack: Stack) -> t.Iterator[Exporter]:
             f"CREATE USER {ACCOUNT} IDENTIFIED BY %s REQUIRE SSL", (servers.MYSQL_PASSWORD,)
         )
         cursor.execute(f"GRANT SELECT ON vedfolnir.caption_generation_tasks TO {ACCOUNT}")
-    admin = redis.Redis.from_url(_redis_url(stack))
+    admin: t.Any = redis.Redis.from_url(_redis_url(stack))
     admin.acl_setuser(
         ACCOUNT,
         enabled=True,
@@ -91,7 +92,7 @@ def exporter(stack: Stack) -> t.Iterator[Exporter]:
 
 
 def _redis_url(stack: Stack) -> str:
-    password = requests.utils.quote(servers.REDIS_PASSWORD, safe="")
+    password = quote(servers.REDIS_PASSWORD, safe="")
     return f"redis://appuser:{password}@127.0.0.1:{stack.redis.port}/0"
 
 

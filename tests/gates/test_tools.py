@@ -31,7 +31,7 @@ TYPED = {
     "gates": Typed(("tests/gates",)),
     "stack tests": Typed(("tests/stack", "tests/lab/bench.py")),
     "vault tests": Typed(("tests/vault",)),
-    "observability tests": Typed(("tests/observability",), path="tests/stack"),
+    "observability tests": Typed(("tests/observability",)),
     "unit tests": Typed(("tests/unit",)),
     "stand-ins": Typed(("--config-file=mypy.ini", "tests", "fediverse"), _STANDINS, "tests"),
     "stand-in for Ollama": Typed(("--config-file=../mypy.ini", "."), f"{_STANDINS}/ollama"),

@@ -14,9 +14,8 @@ CASES: dict[str, dict[str, t.Any]] = yaml.safe_load(
     (ROOT / "tests/observability/alerts.yml").read_text(encoding="utf-8")
 )
 _STRING = re.compile(r"\"[^\"]*\"")
-_KEYWORDS = frozenset(
-    "and or unless by without on ignoring group_left group_right bool offset vector time".split()
-)
+_GROUPING = ("by", "group_left", "group_right", "ignoring", "on", "without")
+_KEYWORDS = frozenset([*_GROUPING, "and", "bool", "offset", "or", "unless"])
 _NAME = re.compile(r"(?<![\w:])([a-zA-Z_:][\w:]*)\b(?!\s*\()")
 
 
@@ -40,7 +39,7 @@ def metrics(expression: str) -> set[str]:
     """Return the names of the series that an expression reads, also through recorded ones."""
     text = _STRING.sub("", expression)
     text = re.sub(r"\{[^}]*\}|\[[^\]]*\]", "", text)
-    text = re.sub(r"\b(by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)", " ", text)
+    text = re.sub(rf"\b({'|'.join(_GROUPING)})\s*\([^)]*\)", " ", text)
     found: set[str] = set()
     for name in set(_NAME.findall(text)) - _KEYWORDS:
         own = recorded().get(name)

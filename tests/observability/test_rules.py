@@ -34,5 +34,7 @@ def test_promtool_tests_can_fail(tmp_path: pathlib.Path) -> None:
     wrong["tests"][0]["input_series"][0]["values"] = "1x5"
     file = tmp_path / "test.yml"
     file.write_text(yaml.safe_dump(wrong), encoding="utf-8")
-    done = subprocess.run(["promtool", "test", "rules", str(file)], capture_output=True, check=False)
+    done = subprocess.run(
+        ["promtool", "test", "rules", str(file)], capture_output=True, check=False
+    )
     assert done.returncode != 0

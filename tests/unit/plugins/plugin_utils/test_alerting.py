@@ -19,8 +19,8 @@ def config(**options: t.Any) -> dict[str, t.Any]:
 
 
 def receiver(found: dict[str, t.Any], name: str) -> dict[str, t.Any]:
-    (one,) = [entry for entry in found["receivers"] if entry["name"] == name]
-    return one
+    by_name: dict[str, dict[str, t.Any]] = {entry["name"]: entry for entry in found["receivers"]}
+    return by_name[name]
 
 
 def test_without_options_nobody_is_told() -> None:

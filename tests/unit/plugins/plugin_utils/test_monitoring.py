@@ -100,7 +100,10 @@ BAD: list[tuple[dict[str, t.Any], str]] = [
         "service a: has probe, but is on none of the networks edge, monitoring, where they are "
         "asked for",
     ),
-    ({"a": {"networks": ["internal"], "metrics": {"path": "/x"}}}, "service a: metrics needs a port"),
+    (
+        {"a": {"networks": ["internal"], "metrics": {"path": "/x"}}},
+        "service a: metrics needs a port",
+    ),
     (
         {"a": {"networks": ["internal"], "metrics": {"prot": 1}}},
         "service a: metrics has the unknown key prot; known are job, params, path, port, scheme, "
