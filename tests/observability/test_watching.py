@@ -11,7 +11,7 @@ import pytest
 from lab import wait_until
 from test_leaks import scan
 from visitor import LOGIN
-from watched import SERVICES, TOKEN, Watched
+from watched import ON, SERVICES, TOKEN, Watched
 
 RUNTIME = "/run/vedfolnir/secrets"
 MACHINE = {"HostCpuBusy", "HostMemoryLow", "HostDiskFull", "HostDiskFillsUp"}
@@ -187,6 +187,21 @@ def test_no_password_is_given_away(used: Watched) -> None:
         assert [key for key, value in values.items() if value in text] == []
     shown = json.dumps(used.ask("status/config")) + json.dumps(used.ask("targets"))
     assert [key for key, value in values.items() if value in shown] == []
+
+
+def test_the_passwords_rotate_while_it_watches(used: Watched) -> None:
+    if "vault" not in used.lab.services():
+        pytest.skip("secrets rotate in Vault only")
+    before = passwords(used)
+    names = "observability_mysql,observability_redis,observability_tasks_mysql"
+    names += ",observability_tasks_redis"
+    run = used.lab.playbook("rotate_secrets.yml", variables={**ON, "rotate_only": names}).check()
+    after = passwords(used)
+    assert {name for name in after if after[name] != before[name]} == set(before) - {"webhook"}
+    wait_until(lambda: all(used.up().values()), 90, "not every target is up")
+    for metric in ("mysql_up", "redis_up", "vedfolnir_tasks_up", "vedfolnir_rq_up"):
+        wait_until(lambda metric=metric: used.value(metric) == 1, 90, metric)  # type: ignore[misc]
+    assert not [value for value in [*before.values(), *after.values()] if value in run.output]
 
 
 def test_a_restart_of_prometheus_loses_nothing(used: Watched) -> None:
