@@ -100,6 +100,9 @@ EXAMPLES = {
     "docker_host_firewall_allow",
     "docker_host_image_archives",
     "docker_host_unattended_upgrades_reboot_time",
+    "observability_email_server",
+    "observability_email_to",
+    "observability_enabled",
     "ollama_managed",
     "ollama_url",
 }

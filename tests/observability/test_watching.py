@@ -7,6 +7,7 @@ import re
 import time
 
 import alerts
+import generate
 import pytest
 from lab import wait_until
 from test_leaks import scan
@@ -14,6 +15,9 @@ from visitor import LOGIN
 from watched import ON, SERVICES, TOKEN, Watched
 
 RUNTIME = "/run/vedfolnir/secrets"
+PANELS = {
+    f"{page.name}: {panel.title}": panel for page in generate.DASHBOARDS for panel in page.panels
+}
 MACHINE = {"HostCpuBusy", "HostMemoryLow", "HostDiskFull", "HostDiskFillsUp"}
 """Alerts about the machine that the lab shares with others."""
 
@@ -61,6 +65,13 @@ def test_every_rule_can_be_evaluated(used: Watched) -> None:
     assert [rule["name"] for rule in rules if rule["health"] == "err"] == []
     ratio = "vedfolnir:errors:ratio_rate5m"
     wait_until(lambda: used.query(ratio) != [], 60, "there is no ratio of errors")
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_every_panel_of_a_dashboard_shows_something(used: Watched, panel: str) -> None:
+    for expression in PANELS[panel].queries.values():
+        shown = f"{panel}: {expression}"
+        wait_until(lambda expression=expression: bool(used.query(expression)), 90, shown)  # type: ignore[misc]
 
 
 def test_a_healthy_stack_is_quiet_but_for_the_sign_of_life(used: Watched) -> None:
@@ -112,7 +123,7 @@ def test_a_cause_hides_what_only_follows_from_it(used: Watched) -> None:
 
 
 def _mysql(used: Watched, statement: str) -> str:
-    client = "mysql --defaults-extra-file=/run/secrets/root.cnf -N vedfolnir"
+    client = "mysql --defaults-extra-file=/run/secrets/root.cnf -N --raw vedfolnir"
     result = used.lab.exec("mysql", f'{client} -e "{statement}"')
     assert result.returncode == 0, result.stderr
     return str(result.stdout)
@@ -127,7 +138,7 @@ def test_accounts_can_look_and_do_nothing_else(used: Watched) -> None:
     assert texts == {
         "vedfolnir_monitor": [
             "GRANT PROCESS, REPLICATION CLIENT ON *.*",
-            "GRANT SELECT ON `performance_schema`.*",
+            "GRANT SELECT ON `performance\\_schema`.*",
         ],
         "vedfolnir_tasks": [
             "GRANT USAGE ON *.*",
