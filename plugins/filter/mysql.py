@@ -32,6 +32,22 @@ STATIC_PRIVILEGES = (
 )
 """Privileges that can be granted on a database (MySQL 9.7 reference manual, table 8.3)."""
 
+TABLE_PRIVILEGES = (
+    "ALTER",
+    "CREATE",
+    "CREATE VIEW",
+    "DELETE",
+    "DROP",
+    "INDEX",
+    "INSERT",
+    "REFERENCES",
+    "SELECT",
+    "SHOW VIEW",
+    "TRIGGER",
+    "UPDATE",
+)
+"""Privileges that can be granted on a table (same table of the manual)."""
+
 GLOBAL_PRIVILEGES = (
     *STATIC_PRIVILEGES,
     "FILE",
@@ -198,18 +214,25 @@ def _by_target(grants: t.Iterable[t.Mapping[str, t.Any]]) -> dict[str, set[str]]
 def _target(text: str) -> str:
     if text == "*.*":
         return text
-    name = _unquoted(text.removesuffix(".*"))
-    if "." in name or "*" in name:
+    name, _dot, table = text.partition(".")
+    if not name or "*" in name or "." in table or ("*" in table and table != "*"):
         raise AnsibleFilterError(
-            f"mysql_users_sql: {text} is neither *.* nor a database such as vedfolnir.*"
+            f"mysql_users_sql: {text} is neither *.* nor a database such as vedfolnir.* nor a "
+            "table such as vedfolnir.users"
         )
+    if table not in ("", "*"):
+        return f"`{_unquoted(name)}`.`{_unquoted(table)}`"
+    name = _unquoted(name)
     # In the name of a database an underscore or percent sign of a GRANT matches other characters.
     escaped = re.sub("([_%])", r"\\\1", name)
     return f"`{escaped}`.*"
 
 
 def _grant(account: str, target: str, privileges: set[str]) -> list[str]:
-    known = GLOBAL_PRIVILEGES if target == "*.*" else STATIC_PRIVILEGES
+    on_table = not target.endswith(".*")
+    known: tuple[str, ...] = TABLE_PRIVILEGES if on_table else STATIC_PRIVILEGES
+    if target == "*.*":
+        known = GLOBAL_PRIVILEGES
     unknown = sorted(privileges - set(known))
     if unknown:
         raise AnsibleFilterError(
@@ -217,7 +240,9 @@ def _grant(account: str, target: str, privileges: set[str]) -> list[str]:
             f"known are {', '.join(known)}",
         )
     others = [privilege for privilege in known if privilege not in privileges]
-    wanted = ", ".join(sorted(privileges))
+    # Rights on a table that does not exist yet are accepted together with the one to create it
+    # (MySQL manual, 15.7.1.6), which is taken back below.
+    wanted = ", ".join(sorted(privileges | ({"CREATE"} if on_table else set())))
     lines = [f"GRANT {wanted} ON {target} TO {account};"] if privileges else []
     # IF EXISTS makes a right that was never granted a warning instead of an error.
     lines += [f"REVOKE IF EXISTS {privilege} ON {target} FROM {account};" for privilege in others]

@@ -17,10 +17,17 @@ _PATH = re.compile(r"(?<![\w.}/-])/(?:etc|opt|root|run|srv|usr|var)/[\w./-]+")
 
 # What only the containers see: the official images' own places, and mounts.
 IN_CONTAINERS = (
+    "/etc/alertmanager",
+    "/etc/alertmanager/*",
+    "/etc/blackbox_exporter",
+    "/etc/blackbox_exporter/*",
     "/etc/mysql/*",
     "/etc/nginx",
+    "/etc/prometheus",
+    "/etc/prometheus/*",
     "/run/secrets",
     "/run/secrets/*",
+    "/run/vault-ca.pem",
     "/srv/acme",
     "/srv/static",
     "/srv/tls",

@@ -32,6 +32,7 @@ TYPED = {
     "stack tests": Typed(("tests/stack", "tests/lab/bench.py")),
     "vault tests": Typed(("tests/vault",)),
     "backup tests": Typed(("tests/backup",)),
+    "observability tests": Typed(("tests/observability",)),
     "unit tests": Typed(("tests/unit",)),
     "stand-ins": Typed(("--config-file=mypy.ini", "tests", "fediverse"), _STANDINS, "tests"),
     "stand-in for Ollama": Typed(("--config-file=../mypy.ini", "."), f"{_STANDINS}/ollama"),

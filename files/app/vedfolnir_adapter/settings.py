@@ -224,8 +224,15 @@ def _origins(environ: t.Mapping[str, str], problems: list[str]) -> tuple[str, ..
     return tuple(found)
 
 
-def load(environ: t.Mapping[str, str] | None = None, app_dir: Path | None = None) -> Settings:
-    """Read all settings, or raise one `SettingsError` that names every problem."""
+def load(
+    environ: t.Mapping[str, str] | None = None,
+    app_dir: Path | None = None,
+    only: t.Container[str] | None = None,
+) -> Settings:
+    """Read all settings, or raise one `SettingsError` that names every problem.
+
+    With `only` the other secret files are not looked at: a process that has fewer secrets.
+    """
     env = os.environ if environ is None else environ
     problems: list[str] = []
     directory = Path(env.get("VEDFOLNIR_SECRETS_DIR") or DEFAULT_SECRETS_DIR)
@@ -235,7 +242,7 @@ def load(environ: t.Mapping[str, str] | None = None, app_dir: Path | None = None
         problems.append(f"{dotenv} exists and would override the settings; remove it")
     secrets: dict[str, str] = {}
     for item in SECRET_FILES:
-        if item.name == "ca.pem" and not tls:
+        if (item.name == "ca.pem" and not tls) or (only is not None and item.name not in only):
             continue
         value = _read_secret(directory, item, problems)
         if value is not None:

@@ -215,8 +215,40 @@ def test_ollama_serves_and_answers_its_own_client_as_any_user(run: Run) -> None:
         ("nginx", "{{.Config.StopSignal}}", "SIGQUIT"),
         ("nginx", "{{.Config.Cmd}}", "[nginx -g daemon off;]"),
         ("ollama", "{{.Config.Entrypoint}} {{.Config.Cmd}}", "[/bin/ollama] [serve]"),
+        ("prometheus", "{{.Config.Entrypoint}} {{.Config.User}}", "[/bin/prometheus] 65534"),
+        ("alertmanager", "{{.Config.Entrypoint}} {{.Config.User}}", "[/bin/alertmanager] 65534"),
     ],
 )
 def test_the_image_is_configured_as_the_official_one(image: str, field: str, expected: str) -> None:
     reference = images.catalogue()[image].reference
     assert docker("image", "inspect", "--format", field, reference) == expected
+
+
+@pytest.mark.parametrize(
+    ("image", "program"),
+    [
+        ("prometheus", "/bin/prometheus"),
+        ("prometheus", "/bin/promtool"),
+        ("alertmanager", "/bin/alertmanager"),
+        ("alertmanager", "/bin/amtool"),
+        ("node_exporter", "/bin/node_exporter"),
+        ("mysqld_exporter", "/bin/mysqld_exporter"),
+        ("redis_exporter", "/redis_exporter"),
+        ("nginx_exporter", "/usr/bin/nginx-prometheus-exporter"),
+        ("blackbox_exporter", "/bin/blackbox_exporter"),
+    ],
+)
+def test_what_watches_is_where_the_official_images_have_it(image: str, program: str) -> None:
+    reference = images.catalogue()[image].reference
+    hardened = ["run", "--rm", "--network=none", *HARDENED, "--entrypoint", program]
+    docker(*hardened, reference, "--version")
+    if program.endswith("exporter"):
+        entrypoint = docker("image", "inspect", "--format", "{{.Config.Entrypoint}}", reference)
+        assert entrypoint == f"[{program}]"
+        assert docker("image", "inspect", "--format", "{{.Config.User}}", reference) not in (
+            "",
+            "0",
+        )
+    # What the health checks call; the official image of the nginx exporter has nothing of the kind.
+    if image != "nginx_exporter":
+        docker("run", "--rm", "--network=none", "--entrypoint", "/bin/wget", reference, "--help")

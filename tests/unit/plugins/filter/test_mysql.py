@@ -149,6 +149,21 @@ def name_problem(name: str) -> str:
     )
 
 
+def target_problem(text: str) -> str:
+    return (
+        f"{text} is neither *.* nor a database such as vedfolnir.* nor a table such as "
+        "vedfolnir.users"
+    )
+
+
+def test_a_table_need_not_exist_yet_to_be_granted() -> None:
+    lines = sql(user(grants=[{"object": "my_db.my_table", "privileges": ["SELECT"]}]))
+    table = "`my_db`.`my_table`"
+    assert f"GRANT CREATE, SELECT ON {table} TO {APP};" in lines
+    assert f"REVOKE IF EXISTS CREATE ON {table} FROM {APP};" in lines
+    assert not [line for line in lines if "REVOKE IF EXISTS SELECT" in line]
+
+
 STATIC = ", ".join(mysql.STATIC_PRIVILEGES)
 BAD: list[tuple[dict[str, t.Any], dict[str, t.Any], str]] = [
     ({"name": "a'b"}, {}, name_problem("a'b")),
@@ -171,15 +186,14 @@ BAD: list[tuple[dict[str, t.Any], dict[str, t.Any], str]] = [
         {},
         f"ALL cannot be granted on `one`.*; known are {STATIC}",
     ),
-    (
-        {"grants": [{"object": "one.table", "privileges": ["SELECT"]}]},
-        {},
-        "one.table is neither *.* nor a database such as vedfolnir.*",
+    *(
+        ({"grants": [{"object": text, "privileges": ["SELECT"]}]}, {}, target_problem(text))
+        for text in ("*", "one.two.three", "one.t*", "*.one", ".one")
     ),
     (
-        {"grants": [{"object": "*", "privileges": ["SELECT"]}]},
+        {"grants": [{"object": "one.two", "privileges": ["EXECUTE"]}]},
         {},
-        "* is neither *.* nor a database such as vedfolnir.*",
+        f"EXECUTE cannot be granted on `one`.`two`; known are {', '.join(mysql.TABLE_PRIVILEGES)}",
     ),
 ]
 

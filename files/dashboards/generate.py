@@ -1,0 +1,355 @@
+"""Write the dashboards: ``python files/dashboards/generate.py``.
+
+Grafana's own files are long and alike. Here each panel is a line or two, and all look alike; a test
+compares the files with what this would write. They name no data source: Grafana offers its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import typing as t
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+WIDTH = 24
+HEIGHT = {"stat": 4, "timeseries": 8}
+SPAN = {"stat": 4, "timeseries": 12}
+SCHEMA = 39
+"""Version of Grafana's dashboard format (11 and later read it)."""
+
+Kind = t.Literal["stat", "timeseries"]
+UP = ((None, "red"), (1.0, "green"))
+"""Colours of what is 1 if it is well."""
+FEW = ((None, "green"), (0.8, "orange"), (0.9, "red"))
+"""Colours of a share that must not be large."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Panel:
+    """One picture: its queries by what the legend calls them."""
+
+    title: str
+    description: str
+    unit: str
+    queries: t.Mapping[str, str]
+    kind: Kind = "timeseries"
+    steps: tuple[tuple[float | None, str], ...] = ((None, "green"),)
+
+    def render(self, number: int, x: int, y: int) -> dict[str, t.Any]:
+        """Return the panel in Grafana's form at a place of the grid."""
+        source = {"type": "prometheus", "uid": "${datasource}"}
+        steps = [{"value": value, "color": color} for value, color in self.steps]
+        defaults: dict[str, t.Any] = {
+            "unit": self.unit,
+            "thresholds": {"mode": "absolute", "steps": steps},
+        }
+        if self.kind == "timeseries":
+            defaults["min"] = 0
+            defaults["custom"] = {"fillOpacity": 10, "showPoints": "never"}
+        return {
+            "id": number,
+            "type": self.kind,
+            "title": self.title,
+            "description": self.description,
+            "datasource": source,
+            "gridPos": {"x": x, "y": y, "w": SPAN[self.kind], "h": HEIGHT[self.kind]},
+            "fieldConfig": {"defaults": defaults, "overrides": []},
+            "options": {"reduceOptions": {"calcs": ["lastNotNull"]}}
+            if self.kind == "stat"
+            else {"legend": {"displayMode": "list", "placement": "bottom"}},
+            "targets": [
+                {"refId": chr(ord("A") + index), "datasource": source, "expr": expression}
+                | ({"legendFormat": legend} if legend else {})
+                for index, (legend, expression) in enumerate(self.queries.items())
+            ],
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Dashboard:
+    """A page of panels, laid out in rows from left to right."""
+
+    name: str
+    title: str
+    panels: tuple[Panel, ...]
+
+    def render(self) -> dict[str, t.Any]:
+        """Return the dashboard in Grafana's form."""
+        panels: list[dict[str, t.Any]] = []
+        x = y = height = 0
+        for number, panel in enumerate(self.panels, start=1):
+            if x + SPAN[panel.kind] > WIDTH or (panels and height != HEIGHT[panel.kind]):
+                x, y = 0, y + height
+            height = HEIGHT[panel.kind]
+            panels.append(panel.render(number, x, y))
+            x += SPAN[panel.kind]
+        source = {"name": "datasource", "label": "Prometheus", "type": "datasource"}
+        return {
+            "uid": f"vedfolnir-{self.name}",
+            "title": f"Vedfolnir: {self.title}",
+            "tags": ["vedfolnir"],
+            "schemaVersion": SCHEMA,
+            "version": 1,
+            "editable": False,
+            "refresh": "30s",
+            "time": {"from": "now-6h", "to": "now"},
+            "timezone": "browser",
+            "templating": {"list": [source | {"query": "prometheus", "hide": 0}]},
+            "panels": panels,
+        }
+
+
+def up(title: str, description: str, expression: str) -> Panel:
+    """Return a panel of what is 1 if it is well."""
+    return Panel(title, description, "none", {"": expression}, "stat", UP)
+
+
+REQUESTS = "vedfolnir_http_requests_total"
+DURATION = "vedfolnir_http_request_duration_seconds_bucket"
+
+
+def quantile(share: float) -> str:
+    """Return the expression of a quantile of the answers' durations."""
+    return f"histogram_quantile({share}, sum by (le) (rate({DURATION}[5m])))"
+
+
+SITE_UP = up("Site", "Whether a visitor gets an answer.", 'min(probe_success{service="nginx"})')
+TRAFFIC = Panel(
+    "Requests by code",
+    "Requests that the application answered, in each second.",
+    "reqps",
+    {"{{status}}": f"sum by (status) (rate({REQUESTS}[5m]))"},
+)
+LATENCY = Panel(
+    "Duration of answers",
+    "Half of the answers come faster than the lower line, 95 % than the upper one.",
+    "s",
+    {"median": quantile(0.5), "95 %": quantile(0.95)},
+)
+BURN = Panel(
+    "Answers outside the objectives",
+    "Share of errors (objective: 0.5 %) and of answers slower than 2.5 s (objective: 5 %), 1 h.",
+    "percentunit",
+    {"errors": "vedfolnir:errors:ratio_rate1h", "slow": "vedfolnir:slow:ratio_rate1h"},
+)
+TASKS = Panel(
+    "Caption tasks",
+    "Tasks that wait or are being worked on.",
+    "short",
+    {"{{status}}": 'vedfolnir_tasks{status=~"QUEUED|RUNNING"}'},
+)
+
+DASHBOARDS = (
+    Dashboard(
+        "overview",
+        "overview",
+        (
+            SITE_UP,
+            up("Replicas", "Replicas of the application that answer.", 'sum(up{job="app"})'),
+            up("MySQL", "Whether MySQL answers.", "mysql_up"),
+            up("Redis", "Whether Redis answers.", "redis_up"),
+            Panel(
+                "Alerts",
+                "Alerts that fire, beside the sign of life.",
+                "short",
+                {"": 'count(ALERTS{alertstate="firing",alertname!="Watchdog"}) or vector(0)'},
+                "stat",
+                ((None, "green"), (1.0, "red")),
+            ),
+            Panel(
+                "Certificate",
+                "Time until the site's certificate ends.",
+                "s",
+                {"": 'min(probe_ssl_earliest_cert_expiry{service="nginx"}) - time()'},
+                "stat",
+                ((None, "red"), (14.0 * 86400, "green")),
+            ),
+            TRAFFIC,
+            LATENCY,
+            BURN,
+            TASKS,
+        ),
+    ),
+    Dashboard(
+        "application",
+        "application",
+        (
+            TRAFFIC,
+            LATENCY,
+            BURN,
+            Panel(
+                "Busiest pages",
+                "The ten pages that are asked for most.",
+                "reqps",
+                {"{{endpoint}}": f"topk(10, sum by (endpoint) (rate({REQUESTS}[5m])))"},
+            ),
+            Panel(
+                "Memory of the replicas",
+                "Resident memory of the process that answers.",
+                "bytes",
+                {"{{instance}}": 'process_resident_memory_bytes{job="app"}'},
+            ),
+            Panel(
+                "Processor of the replicas",
+                "Processors that the process uses.",
+                "short",
+                {"{{instance}}": 'rate(process_cpu_seconds_total{job="app"}[5m])'},
+            ),
+        ),
+    ),
+    Dashboard(
+        "tasks",
+        "caption tasks and queues",
+        (
+            TASKS,
+            Panel(
+                "Age of the oldest task",
+                "How long the oldest task has waited, or has been running.",
+                "s",
+                {"{{status}}": "vedfolnir_tasks_oldest_seconds"},
+            ),
+            Panel(
+                "Tasks that ended within an hour",
+                "By how they ended.",
+                "short",
+                {"{{status}}": "vedfolnir_tasks_recent"},
+            ),
+            Panel(
+                "Jobs of the RQ queues",
+                "By queue and state; with the worker mode rq only.",
+                "short",
+                {"{{queue}} {{state}}": "vedfolnir_rq_jobs"},
+            ),
+        ),
+    ),
+    Dashboard(
+        "data",
+        "MySQL and Redis",
+        (
+            Panel(
+                "Connections of MySQL",
+                "Share of the connections that are taken.",
+                "percentunit",
+                {
+                    "": "mysql_global_status_threads_connected"
+                    " / mysql_global_variables_max_connections"
+                },
+                steps=FEW,
+            ),
+            Panel(
+                "Statements of MySQL",
+                "Statements, and those that were slow, in each second.",
+                "ops",
+                {
+                    "statements": "rate(mysql_global_status_questions[5m])",
+                    "slow": "rate(mysql_global_status_slow_queries[5m])",
+                },
+            ),
+            Panel(
+                "Memory of Redis",
+                "Share of the memory that data may take.",
+                "percentunit",
+                {"": "redis_memory_used_bytes / redis_memory_max_bytes"},
+                steps=FEW,
+            ),
+            Panel(
+                "Commands of Redis",
+                "Commands in each second.",
+                "ops",
+                {"": "rate(redis_commands_processed_total[5m])"},
+            ),
+        ),
+    ),
+    Dashboard(
+        "host",
+        "host and nginx",
+        (
+            Panel(
+                "Processors",
+                "Share of the processors that is busy.",
+                "percentunit",
+                {"": '1 - avg(rate(node_cpu_seconds_total{mode="idle"}[5m]))'},
+                steps=FEW,
+            ),
+            Panel(
+                "Memory",
+                "Memory that is not available.",
+                "percentunit",
+                {"": "1 - node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes"},
+                steps=FEW,
+            ),
+            Panel(
+                "File systems",
+                "Share that is used: / is Docker's, /metrics that of stack_root.",
+                "percentunit",
+                {"{{mountpoint}}": "1 - node_filesystem_avail_bytes / node_filesystem_size_bytes"},
+                steps=FEW,
+            ),
+            Panel(
+                "Connections of nginx",
+                "Connections that are open.",
+                "short",
+                {"": "nginx_connections_active"},
+            ),
+        ),
+    ),
+    Dashboard(
+        "upkeep",
+        "secrets, backups and the monitoring itself",
+        (
+            Panel(
+                "Age of the secrets",
+                "How long the present value has been in use.",
+                "s",
+                {"{{name}}": "time() - vedfolnir_secret_since_seconds"},
+            ),
+            Panel(
+                "Last good backup",
+                "Time since then.",
+                "s",
+                {"": "time() - vedfolnir_backup_last_success_seconds"},
+            ),
+            Panel(
+                "Series of Prometheus",
+                "Series that are being written to.",
+                "short",
+                {"": "prometheus_tsdb_head_series"},
+            ),
+            Panel(
+                "Messages of Alertmanager",
+                "Messages in each hour, and those that failed.",
+                "short",
+                {
+                    "{{integration}}": "sum by (integration)"
+                    " (increase(alertmanager_notifications_total[1h]))",
+                    "{{integration}} failed": "sum by (integration)"
+                    " (increase(alertmanager_notifications_failed_total[1h]))",
+                },
+            ),
+        ),
+    ),
+)
+
+
+def files() -> dict[Path, str]:
+    """Return the content of every file by its path."""
+    return {
+        HERE / f"{dashboard.name}.json": json.dumps(dashboard.render(), indent=1) + "\n"
+        for dashboard in DASHBOARDS
+    }
+
+
+def main() -> int:
+    """Write the files and remove those of dashboards that are gone."""
+    wanted = files()
+    for path in set(HERE.glob("*.json")) - set(wanted):
+        path.unlink()
+    for path, text in wanted.items():
+        path.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

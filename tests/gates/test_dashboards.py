@@ -1,0 +1,55 @@
+"""The dashboards are what their generator writes, and each panel tells what it shows."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+import typing as t
+from pathlib import Path
+
+import gate_repo
+import pytest
+
+sys.path.insert(0, str(gate_repo.ROOT / "files/dashboards"))
+
+import generate
+
+FILES = {path: json.loads(text) for path, text in generate.files().items()}
+EACH = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+
+
+def test_the_files_are_what_the_generator_writes() -> None:
+    there = {path: path.read_text(encoding="utf-8") for path in generate.HERE.glob("*.json")}
+    assert there == generate.files(), "run python files/dashboards/generate.py"
+
+
+def test_nothing_is_there_twice() -> None:
+    assert len({page["uid"] for page in FILES.values()}) == len(FILES)
+    assert len({page["title"] for page in FILES.values()}) == len(FILES)
+
+
+@EACH
+def test_every_panel_has_a_unit_a_description_and_a_query(path: Path) -> None:
+    for panel in FILES[path]["panels"]:
+        assert panel["title"]
+        assert panel["description"].endswith(".")
+        assert panel["fieldConfig"]["defaults"]["unit"]
+        assert all(target["expr"] for target in panel["targets"])
+        assert panel["fieldConfig"]["defaults"]["thresholds"]["steps"][0]["value"] is None
+
+
+def cells(panel: dict[str, t.Any]) -> set[tuple[int, int]]:
+    """Return the cells of the grid that a panel covers."""
+    place = panel["gridPos"]
+    columns = range(place["x"], place["x"] + place["w"])
+    return set(itertools.product(columns, range(place["y"], place["y"] + place["h"])))
+
+
+@EACH
+def test_panels_do_not_lie_on_each_other(path: Path) -> None:
+    panels = FILES[path]["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    covered = [cell for panel in panels for cell in cells(panel)]
+    assert len(covered) == len(set(covered))
+    assert max(x for x, _y in covered) < generate.WIDTH
