@@ -201,7 +201,7 @@ def undo(settings: Settings, say: Say) -> None:
         return
     say("put back what a restore that was broken off had replaced")
     _stop(settings, say, content["services"])
-    undo_moves([(source, target) for source, target in content["moves"]])
+    undo_moves([(move[0], move[1]) for move in content["moves"]])
     os.unlink(path)
     try:
         _start(settings, say)

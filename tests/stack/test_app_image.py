@@ -252,14 +252,17 @@ def test_the_development_target_has_its_tools_and_reloads(lab: Lab) -> None:
         lab.run(
             f"mkdir {source} && docker run --rm {_image(lab)} tar -C /app -c . | tar -C {source} -x"
         )
+        # In the place of a replica: the address is one container's.
+        lab.compose("stop app-2")
         lab.compose(
-            f"run --detach --no-deps --name {name} --volume {source}:/app:ro app-1",
+            f"run --detach --no-deps --name {name} --volume {source}:/app:ro app-2",
         )
         wait_until(answers("Test route works"), 90, "the container with mounted source is not up")
         lab.run(f"sed -i 's/Test route works/Test route reloaded/' {module}")
         wait_until(answers("Test route reloaded"), 60, "the changed source does not show")
     finally:
         lab.run(f"docker rm --force --volumes {name}; rm -rf {source}")
+        lab.compose("start app-2")
 
 
 @pytest.mark.slow

@@ -35,7 +35,7 @@ from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_base import
 )
 def test_errors_in_words(code: int, said: str, kind: type[BackupError], meaning: str) -> None:
     found = restic.error("save mysql", code, said)
-    assert type(found) is kind
+    assert found.__class__ is kind
     assert meaning in str(found)
     assert str(found).startswith("save mysql")
 
