@@ -29,6 +29,18 @@ def listed(manifest: str) -> list[str]:
     return [match[1] or match[2] for match in found if match and match[3] in "bi"]
 
 
+def manifest_name(directory: str) -> str:
+    """Return the name of the manifest; the one that Redis is just writing begins with ``temp-``.
+
+    Raises:
+        BackupError: when there is none.
+    """
+    for entry in os.listdir(directory):
+        if entry.endswith(".manifest") and not entry.startswith("temp-"):
+            return entry
+    raise BackupError(f"{directory} has no manifest; Redis has no append-only file")
+
+
 def _content(path: str) -> str:
     with open(path, encoding="utf-8") as handle:
         return handle.read()
@@ -50,10 +62,7 @@ def open_whole(
     Raises:
         BackupError: when there is no such state.
     """
-    (name,) = [entry for entry in os.listdir(directory) if entry.endswith(".manifest")] or [""]
-    if not name:
-        raise BackupError(f"{directory} has no manifest; Redis has no append-only file")
-    path = os.path.join(directory, name)
+    path = os.path.join(directory, manifest_name(directory))
     for _try in range(_TRIES):
         before = read(path)
         with contextlib.ExitStack() as attempt:
@@ -98,8 +107,7 @@ def copy(data: str, target: str) -> dict[str, dict[str, t.Any]]:
         for name, handle in opened.items():
             path = os.path.join("appendonlydir", name)
             files[path] = copy_open(handle, os.path.join(target, path))
-    name = next(entry for entry in os.listdir(append) if entry.endswith(".manifest"))
-    path = os.path.join("appendonlydir", name)
+    path = os.path.join("appendonlydir", manifest_name(append))
     text = "".join(
         f"{line}\n"
         for line in manifest.splitlines()

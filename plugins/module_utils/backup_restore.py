@@ -185,7 +185,7 @@ class Restore:
             _stop(self._settings, self._say, services)
             do_moves(moves)
             _start(self._settings, self._say)
-        except BackupError as exc:
+        except (BackupError, OSError) as exc:
             undo(self._settings, self._say)
             raise BackupError(f"{exc}. What was replaced is in its place again") from exc
         os.unlink(path)

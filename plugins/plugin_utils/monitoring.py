@@ -12,6 +12,7 @@ import typing as t
 
 from ansible_collections.vedfolnir.stack.plugins.plugin_utils.services import (
     ServiceError,
+    fixed_addresses,
     replica_names,
 )
 
@@ -63,8 +64,8 @@ def scrape_configs(services: Services, networks: t.Sequence[str]) -> list[dict[s
 
     Args:
         services: Service dictionaries of all roles by name.
-        networks: Those that Prometheus is on; a fixed address on the last of them is preferred to
-            the name, which may stand for an address on which nobody listens for metrics.
+        networks: Those that Prometheus is on; fixed addresses on the last of them are preferred to
+            names, which may stand for an address on which nobody listens for metrics.
 
     Raises:
         ServiceError: for ``metrics`` that cannot be asked for.
@@ -83,13 +84,14 @@ def scrape_configs(services: Services, networks: t.Sequence[str]) -> list[dict[s
         for key, own in (("scheme", "scheme"), ("params", "params"), ("tls", "tls_config")):
             if part.get(key):
                 config[own] = part[key]
-        fixed = (service.get("addresses") or {}).get(networks[-1])
+        replicas = replica_names(name, service)
+        hosts = fixed_addresses(service).get(networks[-1], replicas)
         config["static_configs"] = [
             {
-                "targets": [f"{fixed or replica}:{part['port']}"],
+                "targets": [f"{host}:{part['port']}"],
                 "labels": {"instance": replica, "service": job},
             }
-            for replica in replica_names(name, service)
+            for replica, host in zip(replicas, hosts, strict=True)
         ]
         result[job] = config
     return list(result.values())

@@ -135,12 +135,12 @@ def _incomplete(service: t.Mapping[str, t.Any]) -> t.Iterator[str]:
     if set(service.get("addresses") or {}) - set(service.get("networks") or []):
         yield "has an address on a network that it is not on"
     count = int(service.get("replicas") or 1)
-    for network, fixed in _addresses(service).items():
+    for network, fixed in fixed_addresses(service).items():
         if len(set(fixed)) != count:
             yield f"has {len(set(fixed))} fixed addresses on {network}, but {count} containers"
 
 
-def _addresses(service: t.Mapping[str, t.Any]) -> dict[str, list[str]]:
+def fixed_addresses(service: t.Mapping[str, t.Any]) -> dict[str, list[str]]:
     """Return the fixed addresses by network, one for each container."""
     fixed = service.get("addresses") or {}
     return {
@@ -217,7 +217,7 @@ def _networks(name: str, alias: str, service: t.Mapping[str, t.Any]) -> dict[str
         return {"network_mode": "none"}
     options = {"aliases": [alias]} if alias != name else {}
     number = replica_names(alias, service).index(name)
-    fixed = {network: given[number] for network, given in _addresses(service).items()}
+    fixed = {network: given[number] for network, given in fixed_addresses(service).items()}
     return {
         "networks": {
             network: options | ({"ipv4_address": fixed[network]} if network in fixed else {})

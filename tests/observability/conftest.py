@@ -12,18 +12,14 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "stack"))
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "files/dashboards"))
 
-from lab import Lab
+from lab import Lab, deployed
 from watched import Watched
 
 
 @pytest.fixture(scope="session")
 def lab() -> Lab:
     """The lab host, deployed."""
-    result = Lab()
-    probe = result.ssh("test -f /srv/vedfolnir/compose.yml")
-    if probe.returncode != 0:
-        pytest.exit(f"the lab host is not deployed ({probe.stderr.strip()}); run ./lab up", 3)
-    return result
+    return deployed()
 
 
 @pytest.fixture(scope="session")

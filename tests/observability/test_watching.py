@@ -47,8 +47,7 @@ def test_every_target_is_up(watched: Watched) -> None:
 @pytest.mark.parametrize("name", alerts.alerts())
 def test_every_series_that_a_rule_names_exists(used: Watched, name: str) -> None:
     wanted = alerts.metrics(alerts.alerts()[name]["expr"])
-    vault = "vault" in used.lab.services()
-    for series in wanted - ({"vault_core_unsealed"} if not vault else set()):
+    for series in wanted:
         wait_until(lambda series=series: bool(used.query(series)), 60, f"there is no {series}")  # type: ignore[misc]
 
 
@@ -85,7 +84,7 @@ def test_a_healthy_stack_is_quiet_but_for_the_sign_of_life(used: Watched) -> Non
 def test_real_faults_are_told_and_their_end(used: Watched) -> None:
     """All at once, because each takes its minutes: four parts of the stack that do not touch."""
     lab, since = used.lab, len(used.told())
-    faults = ["AppReplicaDown", "BackupOld", "TaskWaitsLong"]
+    faults = ["AppReplicaDown", "BackupOld", "TaskWaitsLong", "VaultSealedOrDown"]
     insert = (
         "SET SESSION sql_log_bin = 1, FOREIGN_KEY_CHECKS = 0; INSERT INTO caption_generation_tasks"
         " (id, user_id, platform_connection_id, status, created_at) VALUES ('stuck', 1, 1,"
@@ -95,17 +94,14 @@ def test_real_faults_are_told_and_their_end(used: Watched) -> None:
         lab.compose("stop app-1 worker")
         _mysql(used, insert)
         used.backup_was(time.time() - 2 * 86400)
-        if "vault" in lab.services():
-            faults.append("VaultSealedOrDown")
-            # It comes back sealed, and nobody unseals it for now.
-            lab.run("systemctl stop vedfolnir-vault-keep.timer; docker stop vedfolnir-vault-1")
+        # It comes back sealed, and nobody unseals it for now.
+        lab.run("systemctl stop vedfolnir-vault-keep.timer; docker stop vedfolnir-vault-1")
         used.wait_told(faults, "firing", since, 600)
     finally:
         _mysql(used, "DELETE FROM caption_generation_tasks WHERE id = 'stuck'")
         used.backup_was(time.time())
         lab.compose("start app-1 worker")
-        if "vault" in lab.services():
-            lab.run("systemctl restart vedfolnir-vault; systemctl start vedfolnir-vault-keep.timer")
+        lab.run("systemctl restart vedfolnir-vault; systemctl start vedfolnir-vault-keep.timer")
     used.wait_told(faults, "resolved", since, 400)
 
 
@@ -202,8 +198,6 @@ def test_no_password_is_given_away(used: Watched) -> None:
 
 
 def test_the_passwords_rotate_while_it_watches(used: Watched) -> None:
-    if "vault" not in used.lab.services():
-        pytest.skip("secrets rotate in Vault only")
     before = passwords(used)
     names = "observability_mysql,observability_redis,observability_tasks_mysql"
     names += ",observability_tasks_redis"

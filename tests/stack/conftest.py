@@ -11,7 +11,7 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 import visitor
-from lab import Lab
+from lab import Lab, deployed
 
 # Needs a host on which nothing has been deployed, so it is run only by its name.
 collect_ignore = ["fresh"]
@@ -20,15 +20,7 @@ collect_ignore = ["fresh"]
 @pytest.fixture(scope="session")
 def lab() -> Lab:
     """The lab host, deployed."""
-    result = Lab()
-    probe = result.ssh("test -f /srv/vedfolnir/compose.yml")
-    if probe.returncode != 0:
-        pytest.exit(
-            "the lab host does not answer or is not deployed "
-            f"({probe.stderr.strip()}); run ./lab up",
-            3,
-        )
-    return result
+    return deployed()
 
 
 @pytest.fixture

@@ -288,6 +288,16 @@ class Lab:
         return secret_values(self.values())
 
 
+def deployed() -> Lab:
+    """Return the lab host; without one on which the stack is, all tests end with what to do."""
+    lab = Lab()
+    probe = lab.ssh("test -f /srv/vedfolnir/compose.yml")
+    if probe.returncode != 0:
+        problem = "does not answer or is not deployed"
+        pytest.exit(f"the lab host {problem} ({probe.stderr.strip()}); run ./lab up", 3)
+    return lab
+
+
 def secret_values(store: dict[str, t.Any]) -> dict[str, str]:
     """Return what of a store is secret, by name.
 

@@ -12,7 +12,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "stack"))
 
 import vaulted
-from lab import Lab
+from lab import Lab, deployed
 
 # Makes the deployment of an older release, so it is run only by its name.
 collect_ignore = ["move"]
@@ -21,12 +21,7 @@ collect_ignore = ["move"]
 @pytest.fixture(scope="session")
 def lab() -> Lab:
     """The lab host, deployed."""
-    result = Lab()
-    probe = result.ssh("test -f /srv/vedfolnir/compose.yml")
-    if probe.returncode != 0:
-        problem = "does not answer or is not deployed"
-        pytest.exit(f"the lab host {problem} ({probe.stderr.strip()}); run ./lab up", 3)
-    return result
+    return deployed()
 
 
 @pytest.fixture

@@ -58,6 +58,14 @@ def test_a_file_that_is_gone_starts_it_again(data: Path) -> None:
         assert len(files) == 2
 
 
+def test_a_manifest_that_is_just_written_is_not_read(data: Path, tmp_path: Path) -> None:
+    (data / "appendonlydir" / "temp-appendonly.aof.manifest").write_text("file half")
+    files = redis.copy(str(data), str(tmp_path / "copy"))
+    assert [name for name in files if name.endswith(".manifest")] == [
+        "appendonlydir/appendonly.aof.manifest"
+    ]
+
+
 def test_rewrites_without_end_are_an_error(data: Path) -> None:
     count = iter(range(1000))
     with contextlib.ExitStack() as stack, pytest.raises(BackupError, match="all the time"):

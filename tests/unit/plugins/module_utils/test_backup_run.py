@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
+import types
 import typing as t
 from pathlib import Path
 
@@ -117,6 +118,45 @@ def test_moves_that_were_broken_off_are_undone(tmp_path: Path, done: int, lost: 
     found = tree(tmp_path)
     assert {found["data/mysql/file"], found["data/storage/file"]} == {"new"}
     assert ("kept/mysql/file" in found) is not lost
+
+
+def test_a_move_that_fails_is_undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that refuses a rename leaves production as it was, and no record of half a restore."""
+    settings = t.cast(
+        "base.Settings",
+        types.SimpleNamespace(project_src=str(tmp_path), state_directory=str(tmp_path)),
+    )
+    (tmp_path / "storage").mkdir()
+    (tmp_path / "storage/file").write_text("old")
+    started: list[str] = []
+    monkeypatch.setattr(restore, "write_atomic", lambda path, content, **_: _write(path, content))
+    monkeypatch.setattr(restore, "_stop", lambda *_: started.append("stop"))
+    monkeypatch.setattr(restore, "_start", lambda *_: started.append("start"))
+    work = object.__new__(restore.Restore)
+    moves = [
+        (str(tmp_path / "storage"), str(tmp_path / "kept/storage")),
+        (str(tmp_path / "new"), str(tmp_path / "storage")),
+    ]
+    monkeypatch.setattr(work, "_settings", settings, raising=False)
+    monkeypatch.setattr(work, "_say", lambda _text: None, raising=False)
+    monkeypatch.setattr(work, "_services", lambda: ["app-1"])
+    monkeypatch.setattr(work, "_moves", lambda: moves)
+
+    def full(every: t.Sequence[tuple[str, str]]) -> None:
+        real(every[:1])
+        raise OSError(28, "No space left on device")
+
+    real = restore.do_moves
+    monkeypatch.setattr(restore, "do_moves", full)
+    with pytest.raises(base.BackupError, match=r"No space left .* in its place again"):
+        work._exchange()
+    assert (tmp_path / "storage/file").read_text() == "old"
+    assert not (tmp_path / "restore.json").exists()
+    assert started == ["stop", "stop", "start"]
+
+
+def _write(path: str, content: bytes) -> None:
+    Path(path).write_bytes(content)
 
 
 def test_metrics_have_what_is_known() -> None:

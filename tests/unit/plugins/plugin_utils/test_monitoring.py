@@ -72,6 +72,19 @@ def test_a_fixed_address_on_the_network_of_the_metrics_is_asked() -> None:
     }
 
 
+def test_each_replica_is_asked_at_its_fixed_address() -> None:
+    (found,) = configs(
+        app={
+            "networks": ["monitoring"],
+            "replicas": 2,
+            "addresses": {"monitoring": ["10.0.1.253", "10.0.1.252"]},
+            "metrics": {"port": 5000},
+        }
+    )
+    targets = {item["labels"]["instance"]: item["targets"] for item in found["static_configs"]}
+    assert targets == {"app-1": ["10.0.1.253:5000"], "app-2": ["10.0.1.252:5000"]}
+
+
 def test_probes_are_asked_of_the_prober() -> None:
     (found,) = configs(
         nginx={"networks": ["edge"], "probe": {"module": "https_site", "port": 8443, "path": "/x"}},
