@@ -162,3 +162,53 @@ def test_the_catalogue_reads() -> None:
     for part in parts.catalogue().values():
         assert part.commands
         assert all(part.skips.values())
+
+
+LANES = """
+host: {what: x, lab: true, commands: [[sh, -c, 'until [ -e {state}/second ]; do sleep 0.1; done']]}
+first: {what: y, commands: [[echo, one], [echo, two]]}
+second: {what: z, commands: [[touch, '{state}/second']]}
+third: {what: z, commands: [['false']]}
+"""
+
+
+def test_parts_that_need_no_host_run_beside_the_others_and_show_their_output_in_one_piece(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    catalogue(tmp_path, monkeypatch, LANES)
+    monkeypatch.setattr(paths, "STATE", tmp_path)
+    monkeypatch.setattr(hosts, "start", lambda _images, *, fresh: None)  # noqa: ARG005
+    # It would wait for ever if the second began after the first had ended.
+    assert parts.run(["host", "first", "second", "third"]) == 1
+    lines = capfd.readouterr().out.splitlines()
+    said = [line.split("] ")[-1] for line in lines]
+    begin = said.index("=== first: y")
+    assert said[begin : begin + 6] == [
+        "=== first: y",
+        "$ echo one",
+        "one",
+        "$ echo two",
+        "two",
+        "=== first: 2 passed, 0 failed, 0 skipped",
+    ]
+    assert lines[-1] == "4 passed, 1 failed, 0 skipped"
+    assert [line.split()[0] for line in lines[-5:-1]] == ["host", "first", "second", "third"]
+
+
+def test_a_package_that_cannot_be_installed_fails_the_parts_that_need_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def no_archive(name: str, _argv: object) -> None:
+        raise LabError(f"{name}: no archive")
+
+    catalogue(
+        tmp_path,
+        monkeypatch,
+        "a: {what: x, apt: [no-such-package], commands: [['true']]}\n"
+        "b: {what: y, commands: [['true']]}\n",
+    )
+    monkeypatch.setattr(parts, "logged", no_archive)
+    assert parts.run(["a", "b"]) == 1
+    said = capfd.readouterr().out
+    assert "ERROR: apt-update: no archive" in said
+    assert said.splitlines()[-1] == "1 passed, 1 failed, 0 skipped"

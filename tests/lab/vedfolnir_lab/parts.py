@@ -1,4 +1,6 @@
-"""The parts of ./lab test: data in parts.yml, run in order, summed up at the end.
+"""The parts of ./lab test: data in parts.yml, summed up at the end.
+
+Parts with a lab host run in their order, and beside them, in theirs, those that need no engine.
 
 A command is green when something of it passed and nothing failed. In CI a skipped test counts as
 failed unless parts.yml says why it may be: what is skipped there is never run.
@@ -10,6 +12,8 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
@@ -17,7 +21,7 @@ from xml.etree import ElementTree
 import yaml
 
 from vedfolnir_lab import hosts, paths
-from vedfolnir_lab.shell import LabError, logged, say, visible
+from vedfolnir_lab.shell import LabError, logged, say, shown_at_the_end, visible
 
 CATALOGUE = paths.SOURCES / "parts.yml"
 
@@ -56,6 +60,10 @@ class Part:
     images: Sequence[str] = field(default_factory=tuple)
 
 
+Results = dict[str, tuple[float, Count]]
+"""Of parts by name: seconds, and what their tests said."""
+
+
 def catalogue() -> dict[str, Part]:
     """Return all parts by name, in the order in which CI runs them."""
     data = yaml.safe_load(CATALOGUE.read_text(encoding="utf-8"))
@@ -78,19 +86,53 @@ def run(names: Sequence[str]) -> int:
     total, rows = Count(), []
     # CI starts from a host that no earlier run has touched; a developer's is used as it is.
     anew = _wanted("CI") or _wanted("VEDFOLNIR_FRESH")
-    touched = False
+    # Packages come first: two lanes would wait for each other's lock.
+    failed = _install([package for part in chosen for package in part.apt])
+    waiting = [part for part in chosen if part.lab or part.images]
+    computing = [part for part in chosen if part not in waiting]
+    # What only computes goes on beside what mostly waits for containers.
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        behind = beside.submit(_run_beside, computing, bool(waiting), failed)
+        results = _run_lane(waiting, anew=anew, failed=failed)
+        results |= behind.result()
     for part in chosen:
-        start = time.monotonic()
-        say(f"=== {part.name}: {part.what}")
-        count = _run_part(part, anew=anew and (bool(part.fresh) or not touched))
-        touched = touched or part.lab
+        seconds, count = results[part.name]
         total.add(count)
-        rows.append(f"  {part.name:12} {time.monotonic() - start:7.1f}s  {count}")
-        say(f"=== {part.name}: {count}")
+        rows.append(f"  {part.name:12} {seconds:7.1f}s  {count}")
     say("All parts:")
     print("\n".join(rows))
     print(total, flush=True)
     return 0 if total.passed and not total.failed else 1
+
+
+def _run_beside(chosen: Sequence[Part], quiet: bool, failed: bool) -> Results:
+    """Run parts one after the other; `quiet`: show what each has printed when it has ended."""
+    results: Results = {}
+    for part in chosen:
+        with shown_at_the_end() if quiet else nullcontext():
+            results |= _run_lane([part], anew=False, failed=failed)
+    return results
+
+
+def _run_lane(chosen: Sequence[Part], *, anew: bool, failed: bool) -> Results:
+    """Run parts one after the other; the first on a lab host gets a new one if `anew`.
+
+    `failed`: a package is not there, so parts that need packages cannot run.
+    """
+    results: Results = {}
+    touched = False
+    for part in chosen:
+        start = time.monotonic()
+        say(f"=== {part.name}: {part.what}")
+        if failed and part.apt:
+            say("ERROR: packages that it needs could not be installed")
+            count = Count(failed=1)
+        else:
+            count = _run_part(part, anew=anew and (bool(part.fresh) or not touched))
+        touched = touched or part.lab
+        results[part.name] = time.monotonic() - start, count
+        say(f"=== {part.name}: {count}")
+    return results
 
 
 def _wanted(variable: str) -> bool:
@@ -102,7 +144,6 @@ def _run_part(part: Part, *, anew: bool) -> Count:
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
     try:
-        _install(part.apt)
         if part.lab:
             hosts.start(part.images, fresh=anew)
         elif part.images:
@@ -168,12 +209,19 @@ def _report(junit: Path) -> ElementTree.Element:
     return ElementTree.parse(junit).getroot()  # noqa: S314 - pytest on this machine wrote it
 
 
-def _install(packages: Iterable[str]) -> None:
-    """Install Debian packages that a part needs and this machine lacks."""
-    missing = [name for name in packages if not Path(f"/var/lib/dpkg/info/{name}.list").exists()]
+def _install(packages: Iterable[str]) -> bool:
+    """Install Debian packages that parts need and this machine lacks; True when that failed."""
+    missing = sorted(
+        {name for name in packages if not Path(f"/var/lib/dpkg/info/{name}.list").exists()}
+    )
     if missing:
         say(f"Installing {', '.join(missing)}")
         install = ["apt-get", "install", "-y", "--no-install-recommends", *missing]
-        logged("apt-update", ["apt-get", "update"])
-        # Test servers are started by the tests, never as services of this machine.
-        logged("apt-install", ["env", "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", *install])
+        try:
+            logged("apt-update", ["apt-get", "update"])
+            # Test servers are started by the tests, never as services of this machine.
+            logged("apt-install", ["env", "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", *install])
+        except LabError as error:
+            say(f"ERROR: {error}")
+            return True
+    return False

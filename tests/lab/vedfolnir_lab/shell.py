@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from vedfolnir_lab import paths
 
 _START = time.monotonic()
 _PRINTING = threading.Lock()
+_HERE = threading.local()
 TAIL_LINES = 40
 
 
@@ -24,8 +28,32 @@ class LabError(Exception):
 
 def say(text: str) -> None:
     """Print one line of progress with the seconds since the start."""
+    line = f"[{time.monotonic() - _START:6.1f}s] {text}"
     with _PRINTING:
-        print(f"[{time.monotonic() - _START:6.1f}s] {text}", flush=True)
+        print(line, file=_kept() or sys.stdout, flush=True)
+
+
+def _kept() -> TextIO | None:
+    """Return the file that takes what this thread says, if one does."""
+    return getattr(_HERE, "kept", None)
+
+
+@contextmanager
+def shown_at_the_end() -> Iterator[None]:
+    """Keep what this thread and the programs it runs print, and show it in one piece at the end.
+
+    For work that goes on beside other work: lines of two test runs in turn are of no use.
+    """
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as file:
+        _HERE.kept = file
+        try:
+            yield
+        finally:
+            _HERE.kept = None
+            file.seek(0)
+            with _PRINTING:
+                shutil.copyfileobj(file, sys.stdout)
+                sys.stdout.flush()
 
 
 @contextmanager
@@ -111,4 +139,12 @@ def logged(name: str, argv: Sequence[str], *, cwd: Path | None = None) -> None:
 def visible(argv: Sequence[str], extra: Mapping[str, str] | None = None) -> int:
     """Run a program with its output on the terminal and return its exit code."""
     sys.stdout.flush()
-    return subprocess.run(argv, cwd=paths.ROOT, env=environment(extra), check=False).returncode
+    kept = _kept()
+    return subprocess.run(
+        argv,
+        cwd=paths.ROOT,
+        env=environment(extra),
+        stdout=kept,
+        stderr=subprocess.STDOUT if kept else None,
+        check=False,
+    ).returncode
