@@ -12,18 +12,33 @@ from strangers import Answer, ask
 APP = {"app-1", "app-2", "worker"}
 RELOADED = {"nginx_body_max_mb": 20, "nginx_registration_enabled": True}
 RESTARTS: list[tuple[dict[str, t.Any], set[str], set[str]]] = [
-    ({"redis_maxmemory_percent": 50}, {"redis"}, set()),
-    ({"mysql_slow_query_seconds": 3}, {"mysql"}, set()),
-    ({"ollama_keep_alive": "7m"}, {"ollama"}, set()),
-    ({"app_log_level": "WARNING"}, APP, set()),
-    ({"app_memory_mb": 400, "app_worker_memory_mb": 400}, APP, set()),
-    ({"app_admin_email": "other@example.org"}, set(), {"app-admin"}),
-    ({"mysql_users_absent": [{"name": "gone", "host": "localhost"}]}, set(), {"mysql-users"}),
+    (
+        {"redis_maxmemory_percent": 50, "ollama_keep_alive": "7m"},
+        {"redis", "ollama"},
+        set(),
+    ),
+    (
+        {"mysql_slow_query_seconds": 3, "app_admin_email": "other@example.org"},
+        {"mysql"},
+        {"app-admin"},
+    ),
+    (
+        {
+            "app_log_level": "WARNING",
+            "mysql_users_absent": [{"name": "gone", "host": "localhost"}],
+        },
+        APP,
+        {"mysql-users"},
+    ),
     (RELOADED, set(), set()),
-    ({"nginx_memory_mb": 200}, {"nginx"}, set()),
+    (
+        {"app_memory_mb": 400, "app_worker_memory_mb": 400, "nginx_memory_mb": 200},
+        {*APP, "nginx"},
+        set(),
+    ),
 ]
-"""An option of one service, the containers that a run with it must replace and the jobs that it
-must run, no others."""
+"""Options of one or two services, the containers that a run with them must replace and the jobs
+that it must run, no others. Two in one run are of services that know nothing of each other."""
 
 
 def ran(lab: Lab) -> dict[str, str]:
@@ -70,7 +85,7 @@ def test_check_mode_on_a_deployed_host_changes_nothing_and_predicts(healthy: Lab
     assert healthy.playbook("site.yml").check().recap["changed"] == 0
 
 
-def test_one_option_replaces_exactly_the_services_of_the_table(healthy: Lab) -> None:
+def test_an_option_replaces_exactly_the_services_of_the_table(healthy: Lab) -> None:
     """Each run also takes back the option of the run before, so both rows' services count."""
     previous: set[str] = set()
     findings: list[str] = []
