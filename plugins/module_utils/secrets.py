@@ -44,7 +44,7 @@ LEAF_DAYS = 397
 RENEW_DAYS = 60
 MIN_LENGTH = 16
 """Fewer characters are guessed, and four classes need some room."""
-KINDS = ("password", "hex", "fernet", "ca", "tls", "given")
+KINDS = ("password", "hex", "fernet", "ca", "trust", "tls", "given")
 VAULT_MARKER = "__vault"
 """Key of the host's record of the names that Vault must have. A host of a release before Vault has
 the values there instead, which Vault takes over."""
@@ -336,7 +336,7 @@ def _wanted(
 ) -> t.Any:
     name, kind = str(item["name"]), str(item["kind"])
     present = store.get(name)
-    if kind in ("ca", "tls"):
+    if kind in ("ca", "trust", "tls"):
         if name in given:
             raise SecretError(f"{name}: is made by the stack and cannot be given")
         return _certificate(store, item)
@@ -357,10 +357,12 @@ def _certificate(store: t.Mapping[str, t.Any], item: t.Mapping[str, t.Any]) -> t
     name, names = str(item["name"]), [str(entry) for entry in item.get("names") or []]
     present: t.Any = store.get(name)
     issuer: t.Any = store.get(str(item.get("issuer")))
+    if item["kind"] != "ca" and not isinstance(issuer, dict):
+        raise SecretError(f"{name}: has no issuer of kind ca before it in the manifest")
+    if item["kind"] == "trust":
+        return str(issuer["certificate"])
     if not names:
         raise SecretError(f"{name}: a certificate needs names")
-    if item["kind"] == "tls" and not isinstance(issuer, dict):
-        raise SecretError(f"{name}: has no issuer of kind ca before it in the manifest")
     try:
         if item["kind"] == "ca":
             return present or make_ca(names[0])

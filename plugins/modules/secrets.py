@@ -39,8 +39,9 @@ extends_documentation_fragment:
 options:
   manifest:
     description:
-      - The secrets. Each has C(name), C(kind) (password, hex, fernet, ca, tls, given), and as the
-        kind needs C(length) (characters), C(names) (of a certificate), C(issuer), C(optional).
+      - The secrets. Each has C(name), C(kind) (password, hex, fernet, ca, trust, tls, given), and
+        as the kind needs C(length) (characters), C(names) (of a certificate), C(issuer),
+        C(optional).
     type: list
     elements: dict
     required: true

@@ -301,13 +301,13 @@ def deployed() -> Lab:
 def secret_values(store: dict[str, t.Any]) -> dict[str, str]:
     """Return what of a store is secret, by name.
 
-    A certificate gives its private key, and a secret that is being rotated all of its values, those
-    beside the one in use with a number behind the name. What the store notes about itself begins
-    with ``__``.
+    A certificate gives its private key, one that others trust is no secret, and a secret that is
+    being rotated gives all of its values, those beside the one in use with a number behind the
+    name. What the store notes about itself begins with ``__``.
     """
     found: dict[str, str | None] = {}
     for name, value in store.items():
-        if name.startswith("__"):
+        if name.startswith("__") or str(value).startswith("-----BEGIN CERTIFICATE"):
             continue
         if not isinstance(value, dict):
             found[name] = value

@@ -7,7 +7,7 @@ import typing as t
 
 import pytest
 from lab import RUNTIME, Lab
-from vaulted import ask, consumers
+from vaulted import ask, consumers, values
 
 _TRY = """
 def status(client, method, path, body=None):
@@ -75,6 +75,22 @@ def test_every_pair_of_consumer_and_secret(lab: Lab, tried: dict[str, t.Any]) ->
         pairs += len(wanted)
     print(f"{pairs} pairs tried")
     assert pairs == len(documents) * len(consumers(lab)) >= 72
+
+
+def test_no_consumer_reads_the_key_of_an_authority(lab: Lab, tried: dict[str, t.Any]) -> None:
+    """Those who trust it read a copy of its certificate; who issues is Ansible's login alone."""
+    store = values(lab)
+    for authority, trusted in (("internal_ca", "internal_trust"), ("nginx_ca", "nginx_trust")):
+        assert store[trusted] == store[authority]["certificate"]
+        answers = {
+            role: (found["tried"][f"GET {authority}"], found["tried"][f"GET {trusted}"])
+            for role, found in tried["roles"].items()
+        }
+        assert {key for key, _certificate in answers.values()} == {403}
+        assert 200 in {certificate for _key, certificate in answers.values()}
+    text = json.dumps(consumers(lab))
+    assert "_ca." not in text
+    assert not any(f"${{{name}" in text for name in ("internal_ca", "nginx_ca"))
 
 
 def test_nobody_writes_lists_or_climbs(tried: dict[str, t.Any]) -> None:

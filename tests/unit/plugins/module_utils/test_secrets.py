@@ -109,6 +109,19 @@ def test_every_kind_is_made_once_and_stays() -> None:
     assert secrets.converge_store(store, MANIFEST, {}) == (store, [])
 
 
+def test_what_others_trust_is_the_certificate_alone_and_follows_the_authority() -> None:
+    """A host from before has the authority; its value is taken over, nothing else changes."""
+    store = converged()
+    manifest = [*MANIFEST, {"name": "trust", "kind": "trust", "issuer": "ca"}]
+    with_trust, made = secrets.converge_store(store, manifest, {})
+    assert made == ["trust"]
+    assert with_trust == store | {"trust": store["ca"]["certificate"]}
+    assert "PRIVATE KEY" not in with_trust["trust"]
+    assert secrets.converge_store(with_trust, manifest, {}) == (with_trust, [])
+    other = with_trust | {"ca": secrets.make_ca("Another")}
+    assert secrets.converge_store(other, manifest, {})[0]["trust"] == other["ca"]["certificate"]
+
+
 def test_no_two_names_yield_one_value() -> None:
     manifest = [
         {"name": f"s{index}", "kind": kind}
@@ -178,6 +191,10 @@ def test_the_store_that_was_handed_in_is_not_changed() -> None:
             "x: 8 characters are too few, 16 are the least",
         ),
         ({"name": "x", "kind": "ca"}, "x: a certificate needs names"),
+        (
+            {"name": "x", "kind": "trust", "issuer": "password"},
+            "x: has no issuer of kind ca before it in the manifest",
+        ),
         (
             {"name": "x", "kind": "tls", "names": ["a"]},
             "x: has no issuer of kind ca before it in the manifest",
