@@ -15,7 +15,7 @@ import typing as t
 from cryptography.fernet import Fernet, InvalidToken
 from lab import Lab, Run, wait_until
 from load import Load
-from vaulted import ask, deploy, values
+from vaulted import MANIFEST, ask, deploy, values
 
 PROGRAM = (
     "PYTHONPATH=/usr/local/lib/vedfolnir/python python3 -m"
@@ -28,8 +28,8 @@ DUAL = ("mysql_root", "mysql_health", "mysql_app", "redis_app", "redis_health", 
 ALL = (*DUAL, "mysql_tls", "nginx_tls", "app_flask_key", "app_fernet_key")
 RATE = 60
 ROWS = "SELECT access_token, client_key, client_secret FROM platform_connections"
-STEPS = int(os.environ.get("VEDFOLNIR_ROTATION_KILLS", "4"))
-"""Moments at which a rotation is killed; a rotation of all has more than 26."""
+KILLS = int(os.environ.get("VEDFOLNIR_ROTATION_KILLS", "99"))
+"""At how many moments a rotation is killed, at most; see :func:`phases`."""
 
 _AGE = """
 name = {name!r}
@@ -204,31 +204,49 @@ done
     return "killed" in lab.run(script, timeout=1200)
 
 
-def steps_of_a_rotation(lab: Lab) -> int:
+def phases(lab: Lab) -> dict[str, int]:
+    """Rotate all; return when each step was first taken with each method, as a count of lines.
+
+    A step is written down when it has been taken, so a rotation that is killed then has come
+    exactly that far.
+    """
     before = int(lab.run(f"wc -l < {LOG}"))
     lab.run(f"{PROGRAM} {' '.join(ALL)}", timeout=1200)
-    return int(lab.run(f"wc -l < {LOG}")) - before
+    lines = lab.run(f"tail -n +{before + 1} {LOG}").splitlines()
+    items = json.loads(lab.run(f"cat {MANIFEST}"))["secrets"]
+    methods = {item["name"]: item["rotate"] for item in items}
+    found: dict[str, int] = {}
+    for number, line in enumerate(lines, 1):
+        entry = json.loads(line)
+        found.setdefault(f"{entry['step']} ({methods[entry['secret']]})", number)
+    return found
 
 
 def test_a_rotation_that_was_killed_is_finished_by_the_next(healthy: Lab) -> None:
-    """And in between, whatever is started anew works with what it finds."""
-    count = steps_of_a_rotation(healthy)
-    assert count >= 26
-    moments = [int((index + 0.5) / STEPS * count) + 1 for index in range(STEPS)]
-    for moment in moments:
+    """In each phase of each method; in between, what is started anew works with what it finds."""
+    all_phases = phases(healthy)
+    assert {name.partition(" ")[0] for name in all_phases} == {
+        "prepare",
+        "switch",
+        "reencrypt",
+        "retire",
+    }
+    assert len(all_phases) >= 9, all_phases
+    chosen = list(all_phases.items())[:: -(-len(all_phases) // KILLS)]
+    for phase, moment in chosen:
         before = in_use(healthy)
-        assert kill_at(healthy, moment), f"ended before step {moment} of {count}"
+        assert kill_at(healthy, moment), f"ended before {phase}"
         healthy.compose("restart app-1 worker redis", timeout=300)
         healthy.wait_healthy()
         healthy.run(PROGRAM, timeout=1200)
-        assert unfinished(healthy) == [], f"killed at step {moment}"
+        assert unfinished(healthy) == [], f"killed at {phase}"
         after = in_use(healthy)
         assert accepted(healthy, after) == dict.fromkeys(ACCOUNTS, True)
         changed = {name for name in DUAL if after[name] != before[name]}
         assert accepted(healthy, before) == {name: name not in changed for name in ACCOUNTS}
         texts = tokens(healthy)
         assert opened(after["app_fernet_key"], texts) == len(texts)
-        print(f"killed at step {moment} of {count}: finished")
+        print(f"killed at {phase}, step {moment}: finished")
     assert deploy(healthy).check().recap["changed"] == 0
 
 
