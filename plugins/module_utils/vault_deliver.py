@@ -26,6 +26,7 @@ from ansible_collections.vedfolnir.stack.plugins.module_utils.vault_agent import
     agent_config,
     service_name,
 )
+from ansible_collections.vedfolnir.stack.plugins.module_utils.vault_diagnosis import explained
 from ansible_collections.vedfolnir.stack.plugins.module_utils.vault_kv import (
     Api,
     Caller,
@@ -81,15 +82,16 @@ def session(settings: Settings) -> t.Iterator[Api]:
     Raises:
         VaultError: when Vault is down, sealed or refuses.
     """
-    client = connect(settings.address, settings.ca_file)
-    login(client, settings.credentials_file)
-    api = Api(client)
-    try:
-        yield api
-    finally:
-        # Whatever went wrong before is the news; the token ends by itself soon.
-        with contextlib.suppress(VaultError):
-            api.call("POST", "auth/token/revoke-self")
+    with explained(settings.project_src):
+        client = connect(settings.address, settings.ca_file)
+        login(client, settings.credentials_file)
+        api = Api(client)
+        try:
+            yield api
+        finally:
+            # Whatever went wrong before is the news; the token ends by itself soon.
+            with contextlib.suppress(VaultError):
+                api.call("POST", "auth/token/revoke-self")
 
 
 @contextlib.contextmanager

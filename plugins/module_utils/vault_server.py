@@ -61,7 +61,7 @@ def asking(what: str) -> t.Iterator[None]:
     except requests.exceptions.RequestException as exc:
         raise VaultError(
             "down",
-            f"{what}: Vault does not answer; look at `docker compose ps vault` and its journal",
+            f"{what}: Vault does not answer; `docker compose logs vault` may say why",
         ) from exc
     except hvac.exceptions.VaultDown as exc:
         raise VaultError(
@@ -134,6 +134,8 @@ class Status(t.NamedTuple):
     kind: str
     """How it is unsealed: ``shamir``, or the name of another seal."""
     version: str
+    migration: bool = False
+    """Whether its keys are needed to move it to another seal."""
 
 
 def ask(
@@ -169,6 +171,7 @@ def status(client: hvac.Client) -> Status:
         progress=int(answer.get("progress") or 0),
         kind=str(answer.get("type") or ""),
         version=str(answer.get("version") or ""),
+        migration=bool(answer.get("migration")),
     )
 
 
@@ -240,6 +243,7 @@ def unseal(client: hvac.Client, keys: t.Iterable[str]) -> Status:
     for key in keys:
         if not now.sealed:
             break
-        ask(client, "put", "sys/unseal", {"key": key}, what="unseal")
+        move = {"migrate": True} if now.migration else {}
+        ask(client, "put", "sys/unseal", {"key": key, **move}, what="unseal")
         now = status(client)
     return now

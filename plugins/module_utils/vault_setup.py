@@ -125,6 +125,41 @@ def needed(status: vault.Status, state: t.Mapping[str, t.Any] | None) -> bool:
     return not done
 
 
+def moves(unseal: Unseal, state: t.Mapping[str, t.Any] | None) -> bool:
+    """Tell whether Vault is to get another kind of seal: keys instead of one outside, or back."""
+    if state is None or state["phase"] != DONE:
+        return False
+    return (str(state.get("unseal")) == "auto") != (unseal == "auto")
+
+
+def require_seal(unseal: Unseal, seal: str, state: t.Mapping[str, t.Any] | None) -> None:
+    """Refuse to take away the seal that the data is still sealed with.
+
+    Raises:
+        VaultError: before anything is restarted.
+    """
+    if unseal != "auto" and not seal and moves(unseal, state):
+        raise vault.VaultError(
+            "refused",
+            "Vault is sealed by the seal of vault_unseal=auto, which is needed to move it to "
+            f"vault_unseal={unseal}: put vault_seal (and vault_seal_files) back until that is "
+            "done, see docs/vault.md",
+        )
+
+
+def note_unseal(directory: str, unseal: Unseal, status: vault.Status) -> bool:
+    """Record how a Vault that works is unsealed from now on; return whether it was moved."""
+    state = read_state(directory)
+    if state is None or state["phase"] != DONE or state.get("unseal") == unseal:
+        return False
+    if status.sealed or (status.kind == "shamir") != (unseal != "auto"):
+        return False
+    gone = "sealed_with" if unseal != "sealed" else ""
+    kept = {name: value for name, value in state.items() if name != gone}
+    write_state(directory, {**kept, "unseal": unseal})
+    return moves(unseal, state)
+
+
 def set_up(client: hvac.Client, server: Server, plan: Plan) -> dict[str, t.Any]:
     """Initialise Vault, hand its keys over, prepare it, give the root token up; return the state.
 

@@ -72,6 +72,11 @@ options:
         description: Its group.
         type: int
         required: true
+      seal:
+        description: >-
+          Type of the seal outside of this host that unseals Vault, or has unsealed it so far.
+        type: str
+        default: ""
   data_directory:
     description: Directory of the server's data.
     type: path
@@ -160,14 +165,24 @@ version:
   description: Version of the server, empty when it is not running yet.
   returned: always
   type: str
+snapshot:
+  description: Snapshot that was taken because the image changes; empty where it does not.
+  returned: always
+  type: str
+warning:
+  description: Why no snapshot could be taken although the image changes; empty otherwise.
+  returned: always
+  type: str
 """
 
 import os
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.vedfolnir.stack.plugins.module_utils import vault_diagnosis as diagnosis
 from ansible_collections.vedfolnir.stack.plugins.module_utils import vault_server as vault
 from ansible_collections.vedfolnir.stack.plugins.module_utils import vault_setup as setup
+from ansible_collections.vedfolnir.stack.plugins.module_utils import vault_upgrade as upgrade
 from ansible_collections.vedfolnir.stack.plugins.module_utils.files import FileError
 from ansible_collections.vedfolnir.stack.plugins.module_utils.secrets import SecretError
 from ansible_collections.vedfolnir.stack.plugins.module_utils.vault_credential import (
@@ -184,6 +199,7 @@ _HOST = {
     "names": {"type": "list", "elements": "str", "required": True},
     "uid": {"type": "int", "required": True},
     "gid": {"type": "int", "required": True},
+    "seal": {"type": "str", "default": ""},
 }
 _ERRORS = (vault.VaultError, RecoveryError, CredentialError, SecretError, FileError, OSError)
 
@@ -200,21 +216,29 @@ def _result(
         "recovery_files": setup.fetchable(directory),
         "date": str(state.get("date") or ""),
         "version": status.version if status else "",
+        "snapshot": "",
+        "warning": "",
     }
 
 
 def predict(host: Host) -> dict[str, t.Any]:
     """Return what a run would do."""
+    state = setup.read_state(host.directory)
+    setup.require_seal(host.unseal, host.seal, state)
     try:
         actions = ["certificate"] if host.certificate.ensure(check=True) else []
         status = vault.status(host.connect())
     except (ImportError, vault.VaultError):
         return _result(host.directory, ["certificate", "start"], None, False)
-    if host.forget_keys(check=True):
+    if setup.moves(host.unseal, state):
+        actions.append("move to another seal")
+    elif host.forget_keys(check=True):
         actions.append("forget keys")
+    if host.forget_seal(check=True):
+        actions.append("forget the seal")
     if host.reload_stale(check=True):
         actions.append("reload")
-    if setup.needed(status, setup.read_state(host.directory)):
+    if setup.needed(status, state):
         actions.append("set up")
     elif status.sealed and host.unseal == "sealed":
         actions.append("unseal")
@@ -223,11 +247,15 @@ def predict(host: Host) -> dict[str, t.Any]:
 
 def bring_to_life(host: Host, plan: setup.Plan) -> dict[str, t.Any]:
     """Do it; see the module's documentation."""
+    setup.require_seal(host.unseal, host.seal, setup.read_state(host.directory))
     actions = ["certificate"] if host.certificate.ensure() else []
-    if host.forget_keys():
+    if host.unseal == "manual" and host.forget_keys():
         actions.append("forget keys")
+    kept, warning = _keep_snapshot(host)
     if host.start():
         actions.append("start")
+    if host.forget_seal():
+        actions.append("forget the seal")
     if host.reload_stale():
         actions.append("reload")
     client = host.connect()
@@ -235,14 +263,40 @@ def bring_to_life(host: Host, plan: setup.Plan) -> dict[str, t.Any]:
     if setup.needed(status, setup.read_state(host.directory)):
         setup.set_up(client, host, plan)
         actions.append("set up")
-    elif status.sealed and host.unseal == "sealed":
+    elif status.sealed:
+        actions += _unseal(host, client, status)
+    status = vault.status(client)
+    if setup.note_unseal(host.directory, host.unseal, status):
+        actions.append("moved to another seal")
+    # Only now: they may just have moved Vault to its new seal.
+    if not status.sealed and host.forget_keys():
+        actions.append("forget keys")
+    result = _result(host.directory, actions, status, status.sealed)
+    return {**result, "snapshot": kept, "warning": warning}
+
+
+def _keep_snapshot(host: Host) -> tuple[str, str]:
+    """Take a snapshot before another image is run; return its path, and why there is none.
+
+    A server that does not work must be replaceable all the same.
+    """
+    try:
+        return upgrade.before_upgrade(host), ""
+    except vault.VaultError as exc:
+        return "", f"Vault's image changes without a snapshot of its data: {exc}"
+
+
+def _unseal(host: Host, client: t.Any, status: vault.Status) -> list[str]:
+    """Unseal Vault as far as this host can do it alone; return what was done."""
+    if status.migration and not host.has_keys:
+        return []
+    if status.migration or host.unseal == "sealed":
         host.unseal_with_credential(client)
         vault.wait_until_active(client, setup.ACTIVE_SECONDS)
-        actions.append("unseal")
-    elif host.unseal == "auto":
-        status = vault.wait_until_unsealed(client, setup.ACTIVE_SECONDS)
-    status = vault.status(client)
-    return _result(host.directory, actions, status, status.sealed)
+        return ["unseal"]
+    if host.unseal == "auto":
+        vault.wait_until_unsealed(client, setup.ACTIVE_SECONDS)
+    return []
 
 
 def main() -> None:
@@ -283,9 +337,16 @@ def main() -> None:
     )
     os.umask(0o077)
     try:
-        result = predict(host) if module.check_mode else bring_to_life(host, plan)
+        with diagnosis.explained(host.project_src):
+            if module.check_mode:
+                result = predict(host)
+            else:
+                with host.alone():
+                    result = bring_to_life(host, plan)
     except _ERRORS as exc:
         module.fail_json(msg=str(exc), recovery_files=setup.fetchable(host.directory))
+    if result["warning"]:
+        module.warn(result["warning"])
     if not result["changed"] and host.unseal == "sealed" and not host.has_keys:
         module.warn(
             f"{params['name']} has no keys of its own, so Vault stays sealed after a reboot. Run "

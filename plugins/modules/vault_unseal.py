@@ -114,6 +114,7 @@ def hand_over(host: Host, keys: list[str], check: bool) -> dict[str, t.Any]:
     if status.sealed:
         return {**result, "missing": status.threshold - status.progress}
     vault.wait_until_active(client, setup.ACTIVE_SECONDS)
+    setup.note_unseal(host.directory, host.unseal, vault.status(client))
     resealed = _sealed_to_host(host, before.threshold, keys, proven=before.sealed)
     return {
         "changed": before.sealed or resealed,

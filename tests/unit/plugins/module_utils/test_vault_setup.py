@@ -150,3 +150,43 @@ def test_a_seal_from_outside_gives_recovery_keys(tmp_path: Path, api: Api) -> No
     assert "sealed_with" not in state
     assert "sys/unseal" not in [path for _method, path, _token in api.asked]
     assert len(setup.fetchable(str(tmp_path / "private"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("recorded", "wanted", "moves"),
+    [
+        ("sealed", "auto", True),
+        ("manual", "auto", True),
+        ("auto", "sealed", True),
+        ("auto", "auto", False),
+        ("sealed", "manual", False),
+    ],
+)
+def test_a_move_to_another_seal_needs_both_and_is_recorded(
+    tmp_path: Path, recorded: str, wanted: t.Any, moves: bool
+) -> None:
+    state = {"phase": setup.DONE, "unseal": recorded, "sealed_with": "host"}
+    setup.write_state(str(tmp_path), state)
+    assert setup.moves(wanted, state) is moves
+    setup.require_seal(wanted, "transit", state)
+    if moves and wanted != "auto":
+        with pytest.raises(vault.VaultError, match=r"put vault_seal .* back until that is"):
+            setup.require_seal(wanted, "", state)
+    kinds = ("shamir", "transit")
+    works = FULL._replace(kind=kinds[wanted == "auto"])
+    for not_yet in (works._replace(sealed=True), FULL._replace(kind=kinds[wanted != "auto"])):
+        assert not setup.note_unseal(str(tmp_path), wanted, not_yet)
+        assert setup.read_state(str(tmp_path)) == state
+    assert setup.note_unseal(str(tmp_path), wanted, works) is moves
+    assert not setup.note_unseal(str(tmp_path), wanted, works)
+    kept = {"sealed_with": "host"} if wanted == "sealed" or recorded == wanted else {}
+    assert setup.read_state(str(tmp_path)) == {"phase": setup.DONE, "unseal": wanted, **kept}
+
+
+@pytest.mark.parametrize("state", [None, {"phase": "started", "unseal": "auto"}])
+def test_what_is_not_set_up_does_not_move(tmp_path: Path, state: t.Any) -> None:
+    if state:
+        setup.write_state(str(tmp_path), state)
+    setup.require_seal("sealed", "", state)
+    assert not setup.note_unseal(str(tmp_path), "sealed", FULL)
+    assert setup.read_state(str(tmp_path)) == state
