@@ -8,6 +8,7 @@ on the same disk: that keeps the keys out of a stolen backup of the file, not ou
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -30,6 +31,11 @@ def path(directory: str) -> str:
     return os.path.join(directory, "unseal.cred")
 
 
+def next_path(directory: str) -> str:
+    """Return the file that holds those of a rekey until they are in force."""
+    return os.path.join(directory, "unseal.cred.next")
+
+
 def kind() -> Sealed:
     """Tell what keys are sealed with on this host."""
     try:
@@ -45,9 +51,37 @@ def seal(directory: str, keys: t.Sequence[str]) -> Sealed:
     Raises:
         CredentialError: when systemd-creds fails.
     """
+    return _seal(path(directory), keys)
+
+
+def seal_next(directory: str, keys: t.Sequence[str]) -> Sealed:
+    """As :func:`seal`, beside those that are in force; see :func:`promote`."""
+    return _seal(next_path(directory), keys)
+
+
+def promote(directory: str) -> Sealed | None:
+    """Let the sealed keys of a rekey take the place of the others, if there are any."""
+    try:
+        os.replace(next_path(directory), path(directory))
+    except FileNotFoundError:
+        return None
+    return kind()
+
+
+def candidates(*directories: str) -> list[list[str]]:
+    """Return each set of sealed keys in the directories that this host can open."""
+    found: list[list[str]] = []
+    for file in (one(directory) for directory in directories for one in (path, next_path)):
+        if os.path.exists(file):
+            with contextlib.suppress(CredentialError):
+                found.append(_read(file))
+    return found
+
+
+def _seal(target: str, keys: t.Sequence[str]) -> Sealed:
     found = kind()
     key = "host+tpm2" if found == "tpm2" else "host"
-    target, candidate = path(directory), path(directory) + ".new"
+    candidate = target + ".new"
     if os.path.exists(candidate):
         os.unlink(candidate)
     arguments = ["encrypt", f"--with-key={key}", f"--name={NAME}", "-", candidate]

@@ -175,7 +175,13 @@ class Host:
         Raises:
             VaultError, CredentialError: when that does not work.
         """
-        status = vault.unseal(client, credential.unsealed(self.directory))
+        status = self._try(client, credential.unsealed(self.directory))
+        if status.sealed:
+            # A rekey was broken off just after its keys had come into force.
+            for keys in credential.candidates(self.directory)[1:]:
+                status = self._try(client, keys)
+                if not status.sealed:
+                    credential.promote(self.directory)
         if status.sealed:
             raise vault.VaultError(
                 "sealed",
@@ -183,6 +189,16 @@ class Host:
                 "playbooks/unseal.yml with the operators' keys",
             )
         return status
+
+    @staticmethod
+    def _try(client: t.Any, keys: t.Sequence[str]) -> vault.Status:
+        """Hand keys over; return the state, also when they are not the right ones."""
+        try:
+            return vault.unseal(client, keys)
+        except vault.VaultError as exc:
+            if exc.reason != "refused":
+                raise
+        return vault.status(client)
 
 
 def answer(host: Host, client: t.Any) -> vault.Status | None:

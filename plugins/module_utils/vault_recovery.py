@@ -51,7 +51,7 @@ def deal(keys: t.Sequence[str], operators: t.Sequence[str]) -> dict[str, list[st
 def letter(host: str, name: str, keys: t.Sequence[str], threshold: int, date: str) -> str:
     """Return the text that an operator finds after decrypting the file."""
     return (
-        f"Vault of the Vedfolnir stack on {host}, set up {date}\n"
+        f"Vault of the Vedfolnir stack on {host}, keys of {date}\n"
         f"Keys of {name}; any {threshold} of all keys unseal it. See docs/vault.md.\n"
         + "".join(f"{key}\n" for key in keys)
     )
@@ -60,6 +60,25 @@ def letter(host: str, name: str, keys: t.Sequence[str], threshold: int, date: st
 def keys_in(text: str) -> list[str]:
     """Return the keys of one or more letters, or of a file with one key per line."""
     return [line for line in map(str.strip, text.splitlines()) if _KEY.match(line)]
+
+
+def files(
+    keys: t.Sequence[str],
+    operators: t.Sequence[t.Mapping[str, t.Any]],
+    host: str,
+    threshold: int,
+    date: str,
+) -> t.Iterator[tuple[str, bytes]]:
+    """Yield the name and the encrypted content of each operator's file.
+
+    Raises:
+        RecoveryError: see :func:`encrypt`.
+    """
+    by_name = {str(operator["name"]): operator for operator in operators}
+    for name, own in deal(keys, list(by_name)).items():
+        if own:
+            text = letter(host, name, own, threshold, date)
+            yield f"{name}.{KINDS[kind_of(by_name[name])]}", encrypt(by_name[name], text)
 
 
 def encrypt(operator: t.Mapping[str, t.Any], text: str) -> bytes:

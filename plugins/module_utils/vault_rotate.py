@@ -356,12 +356,17 @@ class Rotation:
 
     def _tell(self, name: str, step: str) -> None:
         """Write who did what to the log and say it; never a value."""
-        now = kv.timestamp(datetime.datetime.now(datetime.UTC))
-        line = json.dumps({"time": now, "who": self._who, "secret": name, "step": step})
-        descriptor = os.open(self.settings.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
-        with os.fdopen(descriptor, "a", encoding="utf-8") as handle:
-            handle.write(f"{line}\n")
+        write_log(self.settings.log, self._who, name, step)
         self.say(f"{step}: {name}")
+
+
+def write_log(path: str, who: str, name: str, step: str) -> None:
+    """Write down who did what with a secret, and when; never a value."""
+    now = kv.timestamp(datetime.datetime.now(datetime.UTC))
+    line = json.dumps({"time": now, "who": who, "secret": name, "step": step})
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+    with os.fdopen(descriptor, "a", encoding="utf-8") as handle:
+        handle.write(f"{line}\n")
 
 
 def _keys(answer: t.Mapping[str, t.Any] | None) -> list[str]:

@@ -91,7 +91,7 @@ def read_state(directory: str) -> dict[str, t.Any] | None:
 def write_state(directory: str, state: t.Mapping[str, t.Any]) -> None:
     """Record how far a set-up has come; on the disk when this returns."""
     text = json.dumps(state, indent=2, sort_keys=True) + "\n"
-    _write(state_path(directory), text.encode())
+    write_file(state_path(directory), text.encode())
 
 
 def fetchable(directory: str) -> list[str]:
@@ -235,22 +235,22 @@ def _initialise(client: hvac.Client, plan: Plan) -> tuple[list[str], str]:
 def _hand_over(plan: Plan, keys: t.Sequence[str], date: str) -> None:
     directory = recovery_directory(plan.directory)
     os.makedirs(directory, mode=0o700, exist_ok=True)
-    by_name = {str(operator["name"]): operator for operator in plan.operators}
-    for name, own in recovery.deal(keys, list(by_name)).items():
-        if not own:
-            continue
-        text = recovery.letter(plan.host, name, own, plan.threshold, date)
-        operator = by_name[name]
-        path = os.path.join(directory, f"{name}.{recovery.KINDS[recovery.kind_of(operator)]}")
-        _write(path, recovery.encrypt(operator, text))
+    dealt = recovery.files(keys, plan.operators, plan.host, plan.threshold, date)
+    for name, content in dealt:
+        write_file(os.path.join(directory, name), content)
 
 
 def _prepare(client: hvac.Client, plan: Plan) -> None:
     """Make what belongs to the stack, with the root token."""
-    wanted = plan.bootstrap
     for kind in ("audit", "auth", "mounts"):
-        for path, settings in (wanted.get(kind) or {}).items():
+        for path, settings in (plan.bootstrap.get(kind) or {}).items():
             vault.ask(client, "post", f"sys/{kind}/{path}", settings, what=f"make {kind} {path}")
+    make_login(client, plan)
+
+
+def make_login(client: hvac.Client, plan: Plan) -> None:
+    """Write the policies and the AppRole of Ansible, and keep a new secret id of it."""
+    wanted = plan.bootstrap
     for name, text in (wanted.get("policies") or {}).items():
         path = f"sys/policies/acl/{name}"
         vault.ask(client, "put", path, {"policy": text}, what=f"write the policy {name}")
@@ -263,7 +263,7 @@ def _prepare(client: hvac.Client, plan: Plan) -> None:
         "role_id": role["data"]["role_id"],
         "secret_id": secret["data"]["secret_id"],
     }
-    _write(credentials_path(plan.directory), json.dumps(credentials).encode())
+    write_file(credentials_path(plan.directory), json.dumps(credentials).encode())
 
 
 def credentials_path(directory: str) -> str:
@@ -271,7 +271,7 @@ def credentials_path(directory: str) -> str:
     return os.path.join(directory, "approle.json")
 
 
-def _write(path: str, content: bytes) -> None:
+def write_file(path: str, content: bytes) -> None:
     """Write a file of root's so that it is on the disk, with its name, when this returns."""
     write_atomic(path, content, uid=0, gid=0, mode=0o400)
     descriptor = os.open(os.path.dirname(path), os.O_RDONLY)

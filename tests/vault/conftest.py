@@ -44,9 +44,9 @@ def vault(healthy: Lab) -> t.Iterator[t.Callable[[], str]]:
     healthy.wait_healthy()
 
 
-@pytest.fixture(scope="session")
-def keys_file(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """The operator's letter with all keys, decrypted as the operator does it."""
-    path = tmp_path_factory.mktemp("keys") / "letter.txt"
+@pytest.fixture
+def keys_file(lab: Lab, tmp_path: pathlib.Path) -> pathlib.Path:
+    """The operator's letter with all keys in force, decrypted as the operator does it."""
+    path = tmp_path / "letter.txt"
     path.write_bytes(vaulted.letter(lab))
     return path

@@ -96,6 +96,20 @@ def test_keys_that_do_not_open_are_said(
         vault_host.boot(host("sealed"), print)
 
 
+def test_keys_of_a_rekey_that_was_killed_in_force_take_over(
+    host: Make, states: list[vault.Status], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    keys(monkeypatch, "old")
+    monkeypatch.setattr(credential, "_read", lambda file: json.loads(Path(file).read_text()))
+    monkeypatch.setattr(credential, "kind", lambda: "host")
+    for path, content in ((credential.path, ["old"]), (credential.next_path, ["K1", "K2"])):
+        Path(path(str(tmp_path))).write_text(json.dumps(content))
+    states.append(state(sealed=True))
+    vault_host.boot(host("sealed"), print)
+    assert credential.candidates(str(tmp_path)) == [["K1", "K2"]]
+    assert credential.promote(str(tmp_path)) is None
+
+
 @pytest.mark.parametrize("initialized", [True, False])
 def test_a_boot_does_not_wait_for_a_vault_without_the_secrets(
     host: Make,
