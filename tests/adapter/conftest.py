@@ -14,6 +14,7 @@ import requests
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "files/app"))
+sys.path.insert(0, str(ROOT / "tests/standins"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 import servers  # noqa: E402
@@ -119,10 +120,11 @@ class Stack:
     def start(self, *arguments: str, **extra: str) -> servers.Process:
         """Start a module of the adapter."""
         self.counter += 1
+        metrics = str(self.directory / f"metrics-{self.counter}")
         process = servers.Process(
             [self.python, "-m", *arguments],
             self.directory / f"process-{self.counter}.log",
-            env=self.environment(**extra),
+            env=self.environment(PROMETHEUS_MULTIPROC_DIR=metrics, **extra),
             cwd=self.app,
         )
         self.processes.append(process)
@@ -143,6 +145,12 @@ class Stack:
         )
 
 
+def samples(text: str) -> dict[str, float]:
+    """Return the series of an exposition with their values."""
+    lines = [line for line in text.splitlines() if line and line[0] != "#"]
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+
+
 class Session(requests.Session):
     """A client that sends Secure cookies back over plain HTTP, as a proxy would."""
 
@@ -161,12 +169,14 @@ class Session(requests.Session):
 class Web:
     """One running replica."""
 
-    def __init__(self, stack: Stack, module: str = "serve", **extra: str) -> None:
+    def __init__(
+        self, stack: Stack, module: str = "serve", more: t.Sequence[str] = (), **extra: str
+    ) -> None:
         self.port = servers.free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         address = f"127.0.0.1:{self.port}"
         arguments = {
-            "serve": ("vedfolnir_adapter.serve", "--bind", address),
+            "serve": ("vedfolnir_adapter.serve", "--bind", address, *more),
             "gunicorn": (
                 "gunicorn", "--config", str(stack.app / "gunicorn.conf.py"), "--workers", "1",
                 "--bind", address, "vedfolnir_adapter.wsgi:app",
@@ -184,6 +194,10 @@ class Web:
             return requests.get(f"{self.url}/health/ready", timeout=5).status_code == 200
         except requests.ConnectionError:
             return False
+
+    def samples(self) -> dict[str, float]:
+        """Return the series of /metrics with their values."""
+        return samples(requests.get(f"{self.url}/metrics", timeout=30).text)
 
     def login(self, *, remember: bool = False) -> Session:
         """Log in as the administrator."""

@@ -8,7 +8,9 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from vedfolnir_adapter import access_log, logs
+from logs import alloy_pipeline, alloy_syntax
+from vedfolnir_adapter import access_log, redaction
+from vedfolnir_adapter import logs as adapter_logs
 from vedfolnir_adapter.redaction import Redactor
 
 SECRET = "s3cr/t+va\"lue'x"
@@ -64,7 +66,7 @@ def test_cleaning_twice_changes_nothing() -> None:
 
 
 @pytest.fixture
-def pipe() -> tuple[logs.LogWriter, t.Callable[[], list[dict[str, t.Any]]]]:
+def pipe() -> tuple[adapter_logs.LogWriter, t.Callable[[], list[dict[str, t.Any]]]]:
     read, write = os.pipe()
 
     def lines() -> list[dict[str, t.Any]]:
@@ -72,12 +74,12 @@ def pipe() -> tuple[logs.LogWriter, t.Callable[[], list[dict[str, t.Any]]]]:
         with os.fdopen(read) as stream:
             return [json.loads(line) for line in stream]
 
-    return logs.LogWriter("app", "r1", write), lines
+    return adapter_logs.LogWriter("app", "r1", write), lines
 
 
 def test_lines_of_prints_are_joined_and_split(pipe: t.Any) -> None:
     writer, lines = pipe
-    stream = logs.LineStream(writer, "INFO", "stdout")
+    stream = adapter_logs.LineStream(writer, "INFO", "stdout")
     print("one", 2, file=stream)
     stream.write("three\nfo")
     stream.write("ur\n\n")
@@ -92,9 +94,9 @@ def test_a_record_is_written_once_redacted_with_its_traceback(
     writer, lines = pipe
     monkeypatch.setattr(logging.StreamHandler, "emit", logging.StreamHandler.emit)
     factory = logging.getLogRecordFactory()
-    logs._install_factory()
-    logs._install_emit(writer, ())
-    stream = logs.LineStream(writer, "INFO", "stdout")
+    adapter_logs._install_factory()
+    adapter_logs._install_emit(writer, ())
+    stream = adapter_logs.LineStream(writer, "INFO", "stdout")
     log = logging.Logger("deep")
     file = logging.FileHandler(tmp_path / "app.log")
     other = io.StringIO()
@@ -134,3 +136,38 @@ def test_access_fields_leave_the_query_out() -> None:
     fields = access_log.access_fields("200 OK", 12, environ, dt.timedelta(milliseconds=5))
     assert (fields["path"], fields["status"], fields["duration_ms"]) == ("/a", 200, 5.0)
     assert "request_id" not in fields
+
+
+# In parts, so that nobody takes these for real ones.
+KEY, VAULT = "PRIVATE KEY", "hvs"
+FURTHER = [
+    'Connection(access_token=\'LEAK\', id=3) and {"client_secret": "LEAK"}',
+    json.dumps({"m": json.dumps({"client_key": "LEAK-abc"})}),
+    "grant=x&access_token=LEAK-abc&b=1 Authorization: Bearer LEAK-0123456789.abc",
+    "mysql+pymysql://app:LEAK%2F@db:3306/x refused, redis://:LEAK@cache:6379/0",
+    "GET /user-management/reset-password/LEAK-1 HTTP/1.1",
+    f"-----BEGIN EC {KEY}-----\\nLEAK\\n-----END EC PRIVATE KEY-----",
+    f"token {VAULT}.LEAK01234567890123456789012345",
+    "nothing of the kind: password: YES, access_token: None",
+]
+
+
+@pytest.mark.parametrize("text", [*CASES.values(), *FURTHER])
+def test_the_pipeline_redacts_as_the_application_does(text: str) -> None:
+    path = Path(__file__).parents[2] / "files/app/vedfolnir_adapter/redaction.txt"
+    expressions = [one.pattern for one in redaction.patterns(path.read_text(encoding="utf-8"))]
+    stages = [
+        alloy_syntax.Block(
+            "stage.replace", None, 1, {"expression": expression, "replace": redaction.MARK}
+        )
+        for expression in expressions
+    ]
+    for stage in stages:
+        assert alloy_syntax.KINDS["regex"](stage.arguments["expression"])
+    line = alloy_pipeline.Line(1, text, {})
+    alloy_pipeline.Stages(stages, alloy_pipeline.Counters())(line)
+    assert line.text == redaction.Redactor()(text)
+    # But for the values that only the application knows.
+    assert "LEAK" not in line.text
+    if "LEAK" in text:
+        assert "[redacted]" in line.text

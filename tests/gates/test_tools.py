@@ -34,7 +34,9 @@ TYPED = {
     "backup tests": Typed(("tests/backup",)),
     "observability tests": Typed(("tests/observability",)),
     "unit tests": Typed(("tests/unit",)),
-    "stand-ins": Typed(("--config-file=mypy.ini", "tests", "fediverse"), _STANDINS, "tests"),
+    "stand-ins": Typed(
+        ("--config-file=mypy.ini", "tests", "fediverse", "logs"), _STANDINS, "tests"
+    ),
     "stand-in for Ollama": Typed(("--config-file=../mypy.ini", "."), f"{_STANDINS}/ollama"),
 }
 

@@ -5,39 +5,35 @@ from __future__ import annotations
 import json
 import re
 import typing as t
+from pathlib import Path
 from urllib.parse import quote
 
 MARK: t.Final = "[redacted]"
 MIN_VALUE: t.Final = 6
 
-#: Names whose value is a secret wherever it is written as `name: value` or `name=value`.
-SECRET_NAMES: t.Final = (
-    "access_token",
-    "refresh_token",
-    "client_key",
-    "client_secret",
-    "secret_key",
-    "password",
-    "passwd",
-    "encryption_key",
-)
+_FILE: t.Final = Path(__file__).with_name("redaction.txt")
 
-_NAMES = "|".join(SECRET_NAMES)
-# A name, its (possibly escaped) quote, a separator; then a quoted or a bare value.
-_QUOTED = re.compile(
-    rf"(?P<head>(?:{_NAMES})\\*[\"']?\s*[:=]\s*)[bu]?(?P<quote>\\*[\"'])"
-    r"(?P<value>(?:\\.|.)*?)(?P=quote)",
-    re.IGNORECASE | re.DOTALL,
-)
-_BARE = re.compile(
-    rf"(?P<head>(?:{_NAMES})\\*[\"']?\s*[:=]\s*)(?!\\*[\"']|None\b|null\b|\[redacted\])"
-    r"[^\s,;&\"'\\)}}\]]+",
-    re.IGNORECASE,
-)
-_BEARER = re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9._~+/=-]{6,}", re.IGNORECASE)
-_FERNET = re.compile(r"gAAAA[A-Za-z0-9_-]{20,}={0,2}")
-_URL_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@]*):[^\s/]+@", re.IGNORECASE)
-_LINK_TOKEN = re.compile(r"(/(?:reset-password|verify-email)/)[^\s/?\"']+")
+
+def patterns(text: str) -> list[re.Pattern[str]]:
+    """Return the expressions of `redaction.txt`; each has one group, which is the secret."""
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    names = [word for line in lines if line.startswith("names:") for word in line.split()[1:]]
+    joined = "|".join(map(re.escape, names))
+    found = [
+        re.compile(line.replace("{names}", joined), re.ASCII)
+        for line in lines
+        if not line.startswith("names:")
+    ]
+    if any(pattern.groups != 1 for pattern in found):
+        msg = "an expression for redaction must have exactly one group"
+        raise ValueError(msg)
+    return found
+
+
+def _mark(match: re.Match[str]) -> str:
+    """Return the match with the mark in place of its group."""
+    start, end = (position - match.start() for position in match.span(1))
+    return f"{match[0][:start]}{MARK}{match[0][end:]}"
 
 
 def _forms(value: str) -> set[str]:
@@ -50,6 +46,9 @@ def _forms(value: str) -> set[str]:
         json.dumps(value, ensure_ascii=False)[1:-1],
         repr(value)[1:-1],
     }
+
+
+_PATTERNS: t.Final = patterns(_FILE.read_text(encoding="utf-8"))
 
 
 class Redactor:
@@ -73,13 +72,9 @@ class Redactor:
         """Return the text without secrets."""
         if self._known is not None:
             text = self._known.sub(MARK, text)
-        if "://" in text:
-            text = _URL_PASSWORD.sub(rf"\1:{MARK}@", text)
-        text = _QUOTED.sub(rf"\g<head>\g<quote>{MARK}\g<quote>", text)
-        text = _BARE.sub(rf"\g<head>{MARK}", text)
-        text = _BEARER.sub(rf"\1 {MARK}", text)
-        text = _FERNET.sub(MARK, text)
-        return _LINK_TOKEN.sub(rf"\1{MARK}", text)
+        for pattern in _PATTERNS:
+            text = pattern.sub(_mark, text)
+        return text
 
 
 #: The redactor of this process; `bootstrap` teaches it the values of the secret files.

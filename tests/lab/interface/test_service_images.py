@@ -217,6 +217,8 @@ def test_ollama_serves_and_answers_its_own_client_as_any_user(run: Run) -> None:
         ("ollama", "{{.Config.Entrypoint}} {{.Config.Cmd}}", "[/bin/ollama] [serve]"),
         ("prometheus", "{{.Config.Entrypoint}} {{.Config.User}}", "[/bin/prometheus] 65534"),
         ("alertmanager", "{{.Config.Entrypoint}} {{.Config.User}}", "[/bin/alertmanager] 65534"),
+        ("loki", "{{.Config.Entrypoint}} {{.Config.User}}", "[/usr/bin/loki] 10001"),
+        ("alloy", "{{.Config.Entrypoint}}", "[/bin/alloy]"),
     ],
 )
 def test_the_image_is_configured_as_the_official_one(image: str, field: str, expected: str) -> None:
@@ -252,3 +254,22 @@ def test_what_watches_is_where_the_official_images_have_it(image: str, program: 
     # What the health checks call; the official image of the nginx exporter has nothing of the kind.
     if image != "nginx_exporter":
         docker("run", "--rm", "--network=none", "--entrypoint", "/bin/wget", reference, "--help")
+
+
+@pytest.mark.parametrize(
+    ("image", "arguments", "said"),
+    [
+        ("loki", ["-config.file=/etc/hostname"], "failed parsing config"),
+        ("loki", ["-unknown=1"], "knows -config.file"),
+        ("alloy", ["run", "/etc/hostname"], "could not perform the initial load"),
+        ("alloy", ["run", "--unknown", "/etc/hostname"], "unknown flag"),
+    ],
+)
+def test_the_stand_ins_for_logs_refuse_what_they_do_not_know(
+    image: str, arguments: list[str], said: str
+) -> None:
+    reference = images.catalogue()[image].reference
+    command = ["docker", "run", "--rm", "--network=none", *HARDENED, reference, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert said in done.stderr

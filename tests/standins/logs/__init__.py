@@ -1,0 +1,1 @@
+"""Stand-ins for Loki and Alloy, see README.md."""

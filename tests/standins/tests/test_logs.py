@@ -1,0 +1,318 @@
+"""The stand-ins for Loki and Alloy refuse what the real ones refuse, and do what they are told."""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+import threading
+import time
+import typing as t
+import urllib.error
+import urllib.parse
+import urllib.request
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import yaml
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from logs import alloy_pipeline, alloy_syntax, logql, loki, loki_config
+from logs.alloy import Positions, Writer
+
+DAY = 86400
+LOKI: dict[str, t.Any] = {
+    "auth_enabled": False,
+    "common": {
+        "path_prefix": "/loki",
+        "storage": {"filesystem": {"chunks_directory": "/loki/chunks"}},
+    },
+    "schema_config": {
+        "configs": [
+            {"from": "2025-01-01", "store": "tsdb", "object_store": "filesystem", "schema": "v13"}
+        ]
+    },
+    "compactor": {"retention_enabled": True, "delete_request_store": "filesystem"},
+    "limits_config": {
+        "retention_period": "720h",
+        "reject_old_samples_max_age": "168h",
+        "retention_stream": [{"selector": '{audit="true"}', "priority": 1, "period": "8760h"}],
+    },
+}
+ALLOY = """
+logging {
+  level = "warn" // a comment
+}
+loki.source.journal "host" {
+  forward_to = [loki.process.lines.receiver]
+}
+loki.process "lines" {
+  forward_to = [loki.relabel.levels.receiver]
+  stage.replace {
+    expression = "password=(\\\\S+)"
+    replace    = "[redacted]"
+  }
+  stage.regex {
+    expression = "^\\\\[(?P<level>\\\\w+)\\\\]"
+  }
+  stage.json {
+    expressions = {level = "level", request_id = "", status = ""}
+  }
+  stage.labels {
+    values = {level = ""}
+  }
+  stage.structured_metadata {
+    values = {request_id = ""}
+  }
+  stage.drop {
+    expression = "DEBUG"
+  }
+  stage.match {
+    selector = "{service=\\"nginx\\"}"
+    stage.metrics {
+      metric.counter {
+        name   = "refused_total"
+        source = "status"
+        value  = "429"
+        action = "inc"
+      }
+    }
+  }
+}
+loki.relabel "levels" {
+  forward_to = [loki.write.store.receiver]
+  rule {
+    source_labels = ["level"]
+    regex         = "(?i)warn(ing)?"
+    replacement   = "warning"
+    target_label  = "level"
+  }
+}
+loki.write "store" {
+  endpoint {
+    url                 = "http://loki:3100/loki/api/v1/push"
+    max_backoff_retries = 0
+  }
+}
+"""
+
+
+def test_a_right_configuration_of_loki_is_accepted() -> None:
+    assert loki_config.load(yaml.safe_dump(LOKI)) == LOKI
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (["compactor", "shared_store"], "filesystem", "field shared_store not found in compactor"),
+        (["limits_config", "retention_period"], "30 days", "limits_config.retention_period"),
+        (["limits_config", "retention_period"], "12h", "must be >= 24h"),
+        (["compactor", "delete_request_store"], "", "delete_request_store should be configured"),
+        (["schema_config", "configs", 0, "schema"], "v11", "needs the schema v13"),
+        (["limits_config", "retention_stream", 0, "selector"], "{audit=}", "invalid labels"),
+        (["auth_enabled"], "no", "auth_enabled: cannot unmarshal"),
+        (["ingesters"], {}, "field ingesters not found"),
+    ],
+)
+def test_a_wrong_configuration_of_loki_is_refused(
+    path: list[t.Any], value: t.Any, message: str
+) -> None:
+    config = copy.deepcopy(LOKI)
+    inner: t.Any = config
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    with pytest.raises(loki_config.ConfigError, match=message):
+        loki_config.load(yaml.safe_dump(config))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("loki.relabel", "loki.rename", 'cannot find the definition of "loki.rename"'),
+        ("stage.labels", "stage.label", 'unrecognized block name "stage.label"'),
+        ("replace    =", "replacement =", 'unrecognized attribute name "replacement"'),
+        ("    url  ", "    uri  ", 'unrecognized attribute name "uri"'),
+        ('    url                 = "http://loki:3100/loki/api/v1/push"\n', "", '"url"'),
+        ("loki.write.store.receiver", "loki.write.shop.receiver", "does not exist"),
+        ("max_backoff_retries = 0", 'max_backoff_retries = "0"', "should be int"),
+        ("(?i)warn", "(?!i)warn", "unsupported syntax"),
+        ('level = "level", request_id', 'level = "level" request_id', "expected ,"),
+        ('level = "warn" //', 'level = "warn" #', "illegal character"),
+        ("\\\\S+", "\\S+", "invalid string"),
+        ('loki.relabel "levels"', "loki.relabel", "label is missing"),
+        ("}\n}\n", "}\n", "expected name"),
+    ],
+)
+def test_a_wrong_configuration_of_alloy_is_refused(old: str, new: str, message: str) -> None:
+    alloy_syntax.load(ALLOY)
+    assert old in ALLOY
+    position = ALLOY.rindex(old)
+    wrong = ALLOY[:position] + new + ALLOY[position + len(old) :]
+    with pytest.raises(alloy_syntax.ConfigError, match=message):
+        alloy_syntax.load(wrong)
+
+
+def _through(text: str, **labels: str) -> tuple[list[alloy_pipeline.Line], str]:
+    counters = alloy_pipeline.Counters()
+    written: list[alloy_pipeline.Line] = []
+    sinks = alloy_pipeline.sinks(alloy_syntax.load(ALLOY), counters, written.append)
+    sinks["loki.process.lines.receiver"](alloy_pipeline.Line(1, text, labels))
+    return written, counters.text()
+
+
+def test_a_line_goes_through_the_stages() -> None:
+    (line,), _ = _through("[WARN] password=geheim1 and password=geheim2", service="app")
+    assert line.text == "[WARN] password=[redacted] and password=[redacted]"
+    assert line.labels == {"service": "app", "level": "warning"}
+    body = json.dumps({"level": "INFO", "request_id": "r1", "status": "429"})
+    (line,), counted = _through(body, service="nginx")
+    assert (line.labels["level"], line.metadata) == ("INFO", {"request_id": "r1"})
+    assert counted == 'loki_process_custom_refused_total{level="INFO",service="nginx"} 1.0\n'
+    assert _through(body, service="app")[1] == ""
+    assert _through("[DEBUG] nothing", service="app")[0] == []
+
+
+def test_relabelling_takes_the_whole_text_and_can_drop() -> None:
+    def block(**arguments: t.Any) -> alloy_syntax.Block:
+        return alloy_syntax.Block("rule", None, 1, arguments)
+
+    rule = block(source_labels=["a", "b"], regex="x;(.+)", target_label="c")
+    assert alloy_pipeline.relabel({"a": "x", "b": "y"}, [rule]) == {"a": "x", "b": "y", "c": "y"}
+    assert alloy_pipeline.relabel({"a": "xx", "b": "y"}, [rule]) == {"a": "xx", "b": "y"}
+    drop = block(source_labels=["a"], regex="x", action="drop")
+    assert alloy_pipeline.relabel({"a": "x"}, [drop]) is None
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> loki.Store:
+    return loki.Store(tmp_path / "chunks", LOKI["limits_config"])
+
+
+def _push(store: loki.Store, age: float, line: str, **labels: str) -> None:
+    stamp = str(int((time.time() - age) * loki.NANO))
+    store.push([{"stream": labels, "values": [[stamp, line, {"request_id": "r7"}]]}], time.time())
+
+
+def test_retention_is_by_stream(store: loki.Store) -> None:
+    _push(store, 5, "a request", service="nginx")
+    _push(store, 5, "a login", service="host", audit="true")
+    now = time.time()
+    assert store.compact(now + 29 * DAY) == 0
+    assert store.compact(now + 31 * DAY) == 1
+    assert [labels["service"] for _path, labels, _lines in store.streams()] == ["host"]
+    assert store.compact(now + 366 * DAY) == 1
+    assert list(store.streams()) == []
+
+
+def test_what_is_too_old_is_refused_and_the_rest_is_kept(store: loki.Store) -> None:
+    with pytest.raises(loki.RejectedError, match="too far behind"):
+        _push(store, 8 * DAY, "old", service="app")
+    _push(store, 6 * DAY, "new", service="app")
+    with pytest.raises(loki.RejectedError, match="at least one label"):
+        store.push([{"stream": {}, "values": []}], time.time())
+    ((_path, _labels, lines),) = store.streams()
+    assert [line[1] for line in lines] == ["new"]
+
+
+GOOD = [
+    '{service="app"}',
+    '{service=~"app|worker", level!="debug"} |= "request" != `x` |~ "a.c"',
+    '{service="nginx"} | json | status >= 500 and method = "GET"',
+    'sum by (service, level) (count_over_time({service=~".+"}[5m]))',
+    'sum(rate({service="nginx"} | json | status="429" [1m])) by (client)',
+    'topk(10, sum by (path) (count_over_time({service="nginx"} | json [1h]))) > 2',
+    'quantile_over_time(0.95, {service="nginx"} | json | unwrap seconds [5m])',
+    '{service="app"} | request_id="abc" | line_format "{{.message}}"',
+]
+BAD = [
+    "{service=app}",
+    '{service="app"',
+    "{}",
+    '{service=~".*"}',
+    '{service="app"} |= ',
+    '{service="app"} | json |',
+    'rate({service="app"})',
+    'counts({service="app"}[5m])',
+    'sum by service (rate({service="app"}[5m]))',
+    'rate({service="app"}[five])',
+    '{service=~"("}',
+    '{service="app"} extra',
+]
+
+
+@pytest.mark.parametrize("query", GOOD)
+def test_logql_is_parsed(query: str) -> None:
+    logql.parse(query)
+
+
+@pytest.mark.parametrize("query", BAD)
+def test_what_is_no_logql_is_refused(query: str) -> None:
+    with pytest.raises(logql.LogQLError):
+        logql.parse(query)
+
+
+@pytest.fixture
+def served(store: loki.Store) -> t.Iterator[tuple[loki.Store, str]]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), loki.handler(store, "text"))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield store, f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+def _ask(url: str, page: str, **asked: str) -> t.Any:
+    query = urllib.parse.urlencode(asked)
+    with urllib.request.urlopen(f"{url}/loki/api/v1/{page}?{query}", timeout=10) as answer:
+        return json.load(answer)["data"]
+
+
+def test_questions_are_answered(served: tuple[loki.Store, str]) -> None:
+    store, url = served
+    for status in ("200", "429", "429"):
+        _push(store, 10, json.dumps({"status": status}), service="nginx", level="info")
+    _push(store, 10, "other", service="app", level="error")
+    found = _ask(url, "query_range", query='{service=~".+"} | json | status="429"')["result"]
+    assert [len(stream["values"]) for stream in found] == [2]
+    assert found[0]["stream"]["request_id"] == "r7"
+    query = 'sum by (service) (count_over_time({service=~".+"}[5m]))'
+    counts = {
+        one["metric"]["service"]: one["value"][1]
+        for one in _ask(url, "query", query=query)["result"]
+    }
+    assert counts == {"nginx": "3.0", "app": "1.0"}
+    assert _ask(url, "labels") == ["level", "service"]
+    assert _ask(url, "label/level/values") == ["error", "info"]
+    with pytest.raises(urllib.error.HTTPError, match="400"):
+        _ask(url, "query_range", query="{service=app}")
+
+
+def test_the_writer_waits_for_a_loki_that_is_away(served: tuple[loki.Store, str]) -> None:
+    store, url = served
+    write = alloy_syntax.load(ALLOY)[-1]
+    write.blocks[0].arguments |= {"url": "http://127.0.0.1:1/", "min_backoff_period": "10ms"}
+    counters = alloy_pipeline.Counters()
+    writer = Writer(write, counters)
+    writer(alloy_pipeline.Line(time.time_ns(), "kept", {"service": "app"}, {"request_id": "r8"}))
+    thread = threading.Thread(target=writer.flush)
+    thread.start()
+    time.sleep(0.3)
+    assert thread.is_alive()
+    write.blocks[0].arguments["url"] = f"{url}/loki/api/v1/push"
+    thread.join(20)
+    ((_path, labels, lines),) = store.streams()
+    assert (labels, lines[0][1:]) == ({"service": "app"}, ["kept", {"request_id": "r8"}])
+    assert "loki_write_sent_entries_total{} 1" in counters.text()
+    # And one that may try twice only loses what it has.
+    write.blocks[0].arguments |= {"url": "http://127.0.0.1:1/", "max_backoff_retries": 2}
+    writer(alloy_pipeline.Line(time.time_ns(), "lost", {"service": "app"}))
+    writer.flush()
+    assert "loki_write_dropped_entries_total{} 1" in counters.text()
+
+
+def test_positions_survive(tmp_path: Path) -> None:
+    positions = Positions(tmp_path)
+    positions.values["journal"] = "s=1"
+    positions.save()
+    assert Positions(tmp_path).values == {"journal": "s=1"}
