@@ -10,7 +10,7 @@ import pytest
 import redis
 import requests
 import servers
-from conftest import Stack
+from conftest import Stack, samples
 
 ACCOUNT = "tasks"
 STATUSES = ("QUEUED", "RUNNING", "COMPLETED", "FAILED", "CANCELLED")
@@ -59,8 +59,7 @@ class Exporter:
         """Return what it tells, by series."""
         answer = requests.get(f"http://127.0.0.1:{self.port}/metrics", timeout=20)
         assert answer.status_code == 200
-        lines = [line for line in answer.text.splitlines() if line and line[0] != "#"]
-        return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+        return samples(answer.text)
 
 
 @pytest.fixture

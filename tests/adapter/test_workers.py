@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import requests
 import servers
-from conftest import ROOT, Stack, Web
+from conftest import ROOT, Stack, Web, samples
 
 MODEL = "llava:7b"
 TOKEN = "stand-in-token"
@@ -207,6 +207,43 @@ def test_one_of_two_polling_workers_is_active_and_the_other_takes_over(site: Sit
     first.kill()
     site.wait(site.task(), "COMPLETED", second)
     assert second.terminate() == 0
+
+
+@pytest.mark.parametrize("mode", ["polling", "rq"])
+def test_a_request_is_followed_into_the_worker(site: Site, mode: str) -> None:
+    identifier = f"followed-{mode}"
+    with site.stack.mysql.root() as cursor:
+        cursor.execute("SET GLOBAL log_output = 'TABLE', GLOBAL general_log = ON")
+        cursor.execute("TRUNCATE mysql.general_log")
+    port = servers.free_port()
+    worker = site.worker(mode, VEDFOLNIR_METRICS_PORT=str(port))
+    site.session.headers["X-Request-ID"] = identifier
+    task_id = site.task()
+    site.wait(task_id, "COMPLETED", worker)
+    for process in (site.web.process, worker):
+        lines = [json.loads(line) for line in process.output.splitlines()]
+        own = [line["message"] for line in lines if line.get("request_id") == identifier]
+        assert any(task_id in message for message in own), own
+    with site.stack.mysql.root() as cursor:
+        cursor.execute("SET GLOBAL general_log = OFF")
+        cursor.execute(
+            "SELECT CONVERT(argument USING utf8mb4) FROM mysql.general_log"
+            " WHERE argument LIKE %s", (f"%/* request_id={identifier} */",)
+        )  # fmt: skip
+        statements = [str(row[0]) for row in cursor.fetchall()]
+    # The web process makes the row, the worker claims it, and the application writes its results.
+    for words in (
+        "INSERT INTO caption_generation_tasks",
+        "UPDATE caption_generation_tasks SET status = 'RUNNING'",
+        "INSERT INTO processing_runs",
+    ):
+        assert any(words in statement for statement in statements), (words, statements)
+    # Of the process that did the task; with RQ it has ended.
+    found = samples(requests.get(f"http://127.0.0.1:{port}/metrics", timeout=20).text)
+    ollama = 'vedfolnir_outbound_requests_total{code="200",target="ollama"}'
+    assert found[ollama] == 5, "the model is looked for twice and asked for three captions"
+    assert found['vedfolnir_outbound_requests_total{code="200",target="platform"}'] == 5
+    assert_clean_log(worker)
 
 
 @pytest.mark.parametrize("mode", ["polling", "rq"])

@@ -6,7 +6,8 @@ import logging
 import typing as t
 from datetime import timedelta
 
-from vedfolnir_adapter.logs import _REQUEST_ID, FIELDS
+from vedfolnir_adapter import request_ids
+from vedfolnir_adapter.logs import FIELDS
 from vedfolnir_adapter.redaction import redact
 
 
@@ -23,8 +24,8 @@ def access_fields(
         "remote": str(environ.get("REMOTE_ADDR", "-")),
         "user_agent": redact(str(environ.get("HTTP_USER_AGENT", "-")))[:200],
     }
-    identifier = str(environ.get("HTTP_X_REQUEST_ID", ""))
-    if _REQUEST_ID.fullmatch(identifier):
+    identifier = request_ids.valid(str(environ.get("HTTP_X_REQUEST_ID", "")))
+    if identifier:
         fields["request_id"] = identifier
     return fields
 

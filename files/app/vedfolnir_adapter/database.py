@@ -12,6 +12,7 @@ import typing as t
 
 import pymysql
 
+from vedfolnir_adapter import request_ids
 from vedfolnir_adapter.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -44,14 +45,14 @@ def connect(settings: Settings, *, timeout: int = 5) -> pymysql.connections.Conn
 def query(settings: Settings, sql: str, arguments: t.Sequence[t.Any] = ()) -> list[t.Any]:
     """Run one statement and return its rows."""
     with contextlib.closing(connect(settings)) as connection, connection.cursor() as cursor:
-        cursor.execute(sql, arguments)
+        cursor.execute(request_ids.commented(sql), arguments)
         return list(cursor.fetchall())
 
 
 def execute(settings: Settings, sql: str, arguments: t.Sequence[t.Any] = ()) -> int:
     """Run one statement and return the number of rows it changed."""
     with contextlib.closing(connect(settings)) as connection, connection.cursor() as cursor:
-        return int(cursor.execute(sql, arguments))
+        return int(cursor.execute(request_ids.commented(sql), arguments))
 
 
 def describe(exc: BaseException) -> str:

@@ -14,7 +14,6 @@ import json
 import logging
 import os
 import posix
-import re
 import socket
 import sys
 import threading
@@ -22,10 +21,10 @@ import traceback
 import types
 import typing as t
 
+from vedfolnir_adapter import request_ids
 from vedfolnir_adapter.redaction import redact
 
 MAX_MESSAGE: t.Final = 12_000
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _DONE = "vedfolnir_written"
 
 #: Attribute of a record with extra fields for the JSON line.
@@ -37,15 +36,6 @@ def _timestamp(seconds: float | None = None) -> str:
         dt.datetime.now(dt.UTC) if seconds is None else dt.datetime.fromtimestamp(seconds, dt.UTC)
     )
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def request_id() -> str | None:
-    """Return the id that the proxy gave the current request, if there is one."""
-    flask = sys.modules.get("flask")
-    if flask is None or not flask.has_request_context():
-        return None
-    value = flask.request.headers.get("X-Request-ID", "")
-    return value if _REQUEST_ID.fullmatch(value) else None
 
 
 class LogWriter:
@@ -71,7 +61,7 @@ class LogWriter:
         """Write a line that did not come from a logger."""
         entry: dict[str, t.Any] = {"timestamp": _timestamp(), "level": level, "logger": logger}
         entry["message"] = redact(message)[:MAX_MESSAGE]
-        identifier = request_id()
+        identifier = request_ids.current()
         if identifier:
             entry["request_id"] = identifier
         self.write(entry)
@@ -87,7 +77,7 @@ class LogWriter:
             "logger": record.name,
             "message": message[:MAX_MESSAGE],
         }
-        identifier = request_id()
+        identifier = request_ids.current()
         if identifier:
             entry["request_id"] = identifier
         entry.update(getattr(record, FIELDS, {}))

@@ -15,8 +15,9 @@ import threading
 import typing as t
 
 import pymysql
+import redis
 
-from vedfolnir_adapter import database, heartbeat, logs, supervisor, tasks
+from vedfolnir_adapter import database, heartbeat, logs, request_ids, supervisor, tasks
 from vedfolnir_adapter.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,9 @@ class StopSwitch:
     def __init__(self, settings: Settings) -> None:
         """Remember nothing to give back yet."""
         self.settings = settings
+        self.client = redis.Redis.from_url(
+            settings.redis_url, socket_connect_timeout=1, socket_timeout=1, retry=None
+        )
         self.current: str | None = None
         self.requested = threading.Event()
 
@@ -60,7 +64,8 @@ async def _process_once(
 ) -> None:
     """Process one row under its lock, if it still waits."""
     settings, task_id = stop.settings, str(getattr(task, "id", task))
-    with tasks.task_lock(settings, task_id) as held:
+    identifier = request_ids.recall(stop.client, task_id)
+    with request_ids.carry(identifier), tasks.task_lock(settings, task_id) as held:
         if not held or not tasks.claim(settings, task_id):
             await asyncio.sleep(min(1.0, worker.check_interval))
             return

@@ -20,7 +20,7 @@ from rq import Queue
 from rq.exceptions import NoSuchJobError
 from rq.job import Job
 
-from vedfolnir_adapter import database, heartbeat, tasks
+from vedfolnir_adapter import database, heartbeat, request_ids, tasks
 from vedfolnir_adapter.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 PREFIX: t.Final = "vedfolnir:rq:"
 NAME: t.Final = "rq-dispatcher"
 LOCK: t.Final = "rq-dispatcher"
+META: t.Final = "request_id"
 JOB: t.Final = "vedfolnir_adapter.rq_worker.caption_task"
 #: A job that left its queue should have claimed its row within this time.
 LOST_SECONDS: t.Final = 15.0
@@ -71,6 +72,7 @@ class Dispatcher:
             result_ttl=600,
             failure_ttl=86400,
             description=f"caption task {task.id}",
+            meta={META: request_ids.recall(self.client, task.id)},
         )
         log.info("Put task %s on queue %s%s", task.id, PREFIX, task.priority)
 

@@ -11,10 +11,10 @@ import time
 import types
 import typing as t
 
-from rq import Worker
+from rq import Worker, get_current_job
 from rq.worker import WorkerStatus
 
-from vedfolnir_adapter import heartbeat, logs, rq_queue, supervisor, tasks
+from vedfolnir_adapter import heartbeat, logs, request_ids, rq_queue, supervisor, tasks
 from vedfolnir_adapter.redaction import redact
 from vedfolnir_adapter.settings import Settings, load
 
@@ -30,7 +30,9 @@ def caption_task(task_id: str) -> str:
     from main import Vedfolnir
 
     settings = load()
-    with tasks.task_lock(settings, task_id) as held:
+    job = get_current_job()
+    identifier = job.meta.get(rq_queue.META) if job else None
+    with request_ids.carry(identifier), tasks.task_lock(settings, task_id) as held:
         if not held or not tasks.claim(settings, task_id):
             log.info("Task %s is not waiting any more", task_id)
             return "skipped"

@@ -14,8 +14,8 @@ from vedfolnir_adapter.settings import Settings
 CHANNEL: t.Final = "vedfolnir:socketio"
 
 
-def install(settings: Settings) -> None:
-    """Patch the constructor before `web_app` is imported."""
+def install(settings: Settings, watch: t.Callable[[t.Any], None]) -> None:
+    """Patch the constructor before `web_app` is imported; `watch` is given the server."""
     from flask_socketio import SocketIO
 
     original = SocketIO.__init__
@@ -27,5 +27,7 @@ def install(settings: Settings) -> None:
         kwargs["message_queue"] = settings.redis_url
         kwargs["channel"] = CHANNEL
         original(self, app, **kwargs)
+        if self.server is not None:
+            watch(self.server)
 
     SocketIO.__init__ = init

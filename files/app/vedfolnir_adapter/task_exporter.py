@@ -6,7 +6,6 @@ A database or a Redis that does not answer is a metric, not an error.
 
 from __future__ import annotations
 
-import http.server
 import logging
 import os
 import time
@@ -14,11 +13,11 @@ import typing as t
 
 import pymysql
 import redis
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily as Gauge
 from prometheus_client.registry import Collector
 
-from vedfolnir_adapter import database, logs, settings, tasks
+from vedfolnir_adapter import database, exposition, logs, settings, tasks
 from vedfolnir_adapter.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -131,29 +130,6 @@ class TaskCollector(Collector):
             )
 
 
-def handler(registry: CollectorRegistry) -> type[http.server.BaseHTTPRequestHandler]:
-    """Return what answers requests: the metrics, and a page for the health check."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            pages: dict[str, t.Callable[[], bytes]] = {
-                "/metrics": lambda: generate_latest(registry),
-                "/health/ready": lambda: b"ok\n",
-            }
-            page = pages.get(self.path.partition("?")[0])
-            body = page() if page else b"not found\n"
-            self.send_response(200 if page else 404)
-            self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: t.Any) -> None:  # noqa: A002
-            """Say nothing of each scrape."""
-
-    return Handler
-
-
 def client(own: Settings) -> redis.Redis:
     """Open the connection to Redis; what does not answer soon is away."""
     return redis.Redis.from_url(
@@ -174,11 +150,8 @@ def main() -> None:
     registry.register(TaskCollector(own, client(own)))
     ProcessCollector(registry=registry)
     port = int(os.environ.get("VEDFOLNIR_PORT", str(PORT)))
-    # Inside a container; Compose publishes nothing of it.
-    server = http.server.ThreadingHTTPServer(("0.0.0.0", port), handler(registry))  # noqa: S104
-    server.daemon_threads = True
     log.info("Telling the state of the caption tasks on port %d", port)
-    server.serve_forever()
+    exposition.server(registry, port).serve_forever()
 
 
 if __name__ == "__main__":

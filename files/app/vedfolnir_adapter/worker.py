@@ -11,9 +11,11 @@ import os
 import sys
 import typing as t
 
-from vedfolnir_adapter import bootstrap, supervisor
+from vedfolnir_adapter import bootstrap, metrics_store, supervisor
+from vedfolnir_adapter.settings import Settings
 
 MODULE: t.Final = "vedfolnir_adapter.worker"
+PORT: t.Final = "VEDFOLNIR_METRICS_PORT"
 
 
 def _children(mode: str, interval: float) -> list[supervisor.Worker]:
@@ -26,9 +28,28 @@ def _children(mode: str, interval: float) -> list[supervisor.Worker]:
     return [supervisor.Worker(name, (MODULE, "--mode", name, *common)) for name in names]
 
 
+def _tell_metrics() -> None:
+    """Answer Prometheus for all processes of the container, if it has a port for that."""
+    port = os.environ.get(PORT, "")
+    if port:
+        from vedfolnir_adapter import exposition
+
+        exposition.start(metrics_store.registry(), int(port))
+
+
+def _watch(settings: Settings) -> None:
+    """Count what the application does in this process, and let it carry the request's id."""
+    from vedfolnir_adapter import database_events, outbound
+
+    outbound.install()
+    database_events.install(settings)
+
+
 def _supervise(mode: str, interval: float) -> int:
     supervisor.die_with_parent()
     bootstrap.prepare("worker")
+    if mode == "rq":
+        _tell_metrics()
     return supervisor.Supervisor(_children(mode, interval)).run()
 
 
@@ -42,12 +63,16 @@ def main() -> int:
     )
     parser.add_argument("--check-interval", type=float, default=5.0)
     options = parser.parse_args()
+    # Before the first import of prometheus_client; the children share the place.
+    metrics_store.prepare()
     if options.mode in ("rq", "integrated"):
         return _supervise(options.mode, options.check_interval)
     settings = bootstrap.prepare("worker")
     if options.mode == "polling":
         from vedfolnir_adapter import polling
 
+        _watch(settings)
+        _tell_metrics()
         return polling.run(settings, options.check_interval)
     if options.mode == "rq-dispatcher":
         from vedfolnir_adapter import rq_queue
@@ -55,6 +80,7 @@ def main() -> int:
         return rq_queue.run(settings, options.check_interval)
     from vedfolnir_adapter import rq_worker
 
+    _watch(settings)
     return rq_worker.run(settings)
 
 

@@ -15,14 +15,22 @@ from vedfolnir_adapter import (
     gunicorn_master,
     integrated,
     logs,
+    metrics_store,
     socketio_patch,
 )
-from vedfolnir_adapter.metrics import RequestMetrics
 
 _settings = bootstrap.prepare("app")
+# Before the first import of prometheus_client, in the master: all its workers share the place.
+metrics_store.prepare()
+
+from vedfolnir_adapter import database_events, outbound
+from vedfolnir_adapter.metrics import RequestMetrics, SocketMetrics
+
 access_log.install()
 gunicorn_master.install()
-socketio_patch.install(_settings)
+socketio_patch.install(_settings, SocketMetrics().watch)
+outbound.install()
+database_events.install(_settings)
 
 import web_app
 
