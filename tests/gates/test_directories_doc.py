@@ -38,12 +38,21 @@ IN_CONTAINERS = (
     "/var/lib/mysql/*",
     "/var/run/mysqld",
     "/var/run/mysqld/*",
+    "/etc/alloy/*",
+    "/etc/alloy",
+    "/etc/loki/*",
+    "/etc/loki",
+    "/loki",
+    "/loki/*",
+    "/var/lib/alloy/*",
+    "/var/log/vault",
 )
 # What belongs to Debian: read or run, never written.
 READ = (
     "/etc/ssl/certs/ca-certificates.crt",
     "/usr/bin/*",
     "/usr/sbin/*",
+    "/var/log/journal",
 )
 
 

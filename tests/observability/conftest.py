@@ -10,6 +10,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "stack"))
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "standins"))
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "files/dashboards"))
 
 from lab import Lab, deployed

@@ -28,6 +28,10 @@ def used(watched: Watched) -> Watched:
     session = watched.lab.session()
     for _visit in range(10):
         assert session.get(watched.lab.https + LOGIN, timeout=60).status_code == 200
+    # So many that some are refused.
+    form = {"username_or_email": "nobody", "password": "wrong"}
+    refused = [session.post(watched.lab.https + LOGIN, data=form, timeout=60) for _ in range(30)]
+    assert 429 in [answer.status_code for answer in refused]
     return watched
 
 
@@ -259,6 +263,7 @@ def test_turned_off_nothing_is_left(used: Watched) -> None:
     assert lab.started() == others
     left = ["compose.d/observability.yml", "config/prometheus", "config/alertmanager"]
     left += ["config/blackbox", "data/prometheus", "data/alertmanager"]
+    left += ["config/alloy", "config/loki", "data/alloy", "data/loki"]
     assert lab.run(f"cd /srv/vedfolnir && ls -d {' '.join(left)} 2>/dev/null; true") == ""
     accounts = _mysql(used, "SELECT user FROM mysql.user").split()
     assert not {"vedfolnir_monitor", "vedfolnir_tasks"} & set(accounts)

@@ -19,8 +19,8 @@ ON: dict[str, t.Any] = {
     "stack_secrets_given": {"observability_webhook_url": f"http://{RECEIVER}:8080/{TOKEN}"},
 }
 SERVICES = {
-    "alertmanager", "blackbox-exporter", "mysql-exporter", "nginx-exporter", "node-exporter",
-    "prometheus", "redis-exporter", "task-exporter",
+    "alertmanager", "alloy", "blackbox-exporter", "loki", "mysql-exporter", "nginx-exporter",
+    "node-exporter", "prometheus", "redis-exporter", "task-exporter",
 }  # fmt: skip
 BACKUP = "/srv/vedfolnir/metrics/backup.prom"
 
