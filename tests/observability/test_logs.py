@@ -94,7 +94,7 @@ def test_a_token_never_reaches_the_store(store: Store) -> None:
 
 
 def test_a_request_is_found_in_all_lines_that_it_caused(store: Store) -> None:
-    platform = Platform.of(store.lab, "fediverse")
+    platform = Platform.of(store.lab, "fediverse.lab")
     admin = administrator(store.lab)
     admin.remove_platforms()
     try:
