@@ -37,6 +37,7 @@ TYPED = {
     "stand-ins": Typed(
         ("--config-file=mypy.ini", "tests", "fediverse", "logs"), _STANDINS, "tests"
     ),
+    "stand-in for Grafana": Typed(("--config-file=../mypy.ini", "."), f"{_STANDINS}/grafana"),
     "stand-in for Ollama": Typed(("--config-file=../mypy.ini", "."), f"{_STANDINS}/ollama"),
 }
 

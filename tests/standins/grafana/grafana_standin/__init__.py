@@ -1,0 +1,1 @@
+"""A stand-in for Grafana, see the README beside this package."""
