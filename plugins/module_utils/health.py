@@ -7,9 +7,13 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import re
 import socket
 import ssl
+import subprocess
 import typing as t
+
+from ansible_collections.vedfolnir.stack.plugins.module_utils import engine
 
 _EXPIRED = 10
 _WRONG_NAME = 62
@@ -17,6 +21,7 @@ _DEFECTS = (_EXPIRED, _WRONG_NAME)
 """What is wrong with a certificate wherever one stands; an authority may just be unknown here."""
 _LONGEST = 300
 _SECONDS = 20
+_KNOCK_SECONDS = 3
 
 
 class Site(t.TypedDict):
@@ -26,6 +31,107 @@ class Site(t.TypedDict):
     path: str
     port: int
     authorities: str
+    address: t.NotRequired[str]
+    """Whom to ask, whatever the name resolves to; this host if it is left out."""
+
+
+class ProjectError(Exception):
+    """The project cannot be looked at."""
+
+
+def look(
+    docker: str,
+    directory: str,
+    project: str,
+    page: t.Mapping[str, t.Any] | None,
+    doors: t.Sequence[t.Mapping[str, t.Any]] = (),
+) -> dict[str, t.Any]:
+    """Return the report: ``healthy``, ``problems``, ``services``, ``inside`` and ``site``.
+
+    Args:
+        docker: Path of the engine's client.
+        directory: The Compose project's.
+        project: Its name.
+        page: What is asked for: ``name``, ``path``, ``authorities``, and ``service`` and ``port``
+            that publish it.
+        doors: See :func:`knock`.
+
+    Raises:
+        ProjectError: when Compose or the engine cannot be asked.
+    """
+    names = _compose(docker, directory, "config", "--services").split()
+    containers = parse_containers(_compose(docker, directory, "ps", "--all", "--format", "json"))
+    services = judge(names, containers)
+    site: dict[str, t.Any] = {}
+    if page:
+        port = published_port(containers, str(page["service"]), int(page["port"]))
+        site = ask(
+            {
+                "name": page["name"],
+                "path": page["path"],
+                "port": port or 0,
+                "authorities": page.get("authorities") or "",
+            }
+        )
+    inside = {}
+    if doors:
+        try:
+            inside = knock(engine.containers(project), doors)
+        except engine.EngineError as exc:
+            raise ProjectError(str(exc)) from exc
+    found = problems(services, site, inside)
+    return {
+        "healthy": not found,
+        "problems": found,
+        "services": services,
+        "inside": inside,
+        "site": site,
+    }
+
+
+def _compose(docker: str, directory: str, *argv: str) -> str:
+    done = subprocess.run(
+        [docker, "compose", *argv],
+        cwd=directory,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    if done.returncode != 0:
+        raise ProjectError(f"docker compose {argv[0]} failed in {directory}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def knock(
+    containers: t.Iterable[engine.Container], doors: t.Sequence[t.Mapping[str, t.Any]]
+) -> dict[str, str]:
+    """Return what is wrong at each door, by service; nothing where somebody opens.
+
+    Args:
+        containers: As the engine lists them.
+        doors: ``service``, ``network`` and ``port``; each replica of the service is asked, on its
+            own address in that network, which this host is a part of.
+    """
+    found = {}
+    for container in containers:
+        name = str(container["Labels"].get(engine.SERVICE, ""))
+        for door in doors:
+            if container["State"] != "running" or re.sub(r"-[0-9]+$", "", name) != door["service"]:
+                continue
+            networks = container["NetworkSettings"]["Networks"]
+            own = [one for key, one in networks.items() if key.endswith(f"_{door['network']}")]
+            address = (own[0]["IPAddress"] if own else "") or ""
+            found[name] = _knock(address, int(door["port"])) if address else "has no address"
+    return dict(sorted(found.items()))
+
+
+def _knock(address: str, port: int) -> str:
+    try:
+        with socket.create_connection((address, port), timeout=_KNOCK_SECONDS):
+            return ""
+    except OSError as error:
+        return f"does not answer at {address}:{port}: {error}"
 
 
 def parse_containers(text: str) -> list[dict[str, t.Any]]:
@@ -80,7 +186,9 @@ def published_port(
 
 
 def problems(
-    services: t.Mapping[str, t.Mapping[str, t.Any]], site: t.Mapping[str, t.Any]
+    services: t.Mapping[str, t.Mapping[str, t.Any]],
+    site: t.Mapping[str, t.Any],
+    inside: t.Mapping[str, str] | None = None,
 ) -> list[str]:
     """Return what is wrong, one sentence each."""
     found = []
@@ -93,13 +201,14 @@ def problems(
         elif what == "exited":
             what = f"exited with status {service['exit_code']}"
         found.append(f"{name} is {what}")
+    found += [f"{name} {what}" for name, what in (inside or {}).items() if what]
     if site and not site["ok"]:
         found.append(f"{site['url']} {site['error']}")
     return found
 
 
 def ask(site: Site) -> dict[str, t.Any]:
-    """Ask the page over HTTPS, from this host, under its public name.
+    """Ask the page over HTTPS under its public name.
 
     The certificate is judged as a browser does it that knows the authorities in the given file
     beside its own. One from an authority that is unknown on this host is reported, but a defect
@@ -148,9 +257,10 @@ def _unverified() -> ssl.SSLContext:
 
 
 def _get(site: Site, context: ssl.SSLContext) -> tuple[int, str]:
-    """Return status and body; the loopback address is asked, whatever the name resolves to."""
+    """Return status and body."""
     connection = http.client.HTTPConnection(site["name"], site["port"], timeout=_SECONDS)
-    plain = socket.create_connection(("127.0.0.1", site["port"]), timeout=_SECONDS)
+    whom = site.get("address") or "127.0.0.1"
+    plain = socket.create_connection((whom, site["port"]), timeout=_SECONDS)
     try:
         connection.sock = context.wrap_socket(plain, server_hostname=site["name"])
         connection.request("GET", site["path"], headers={"Host": site["name"]})

@@ -61,6 +61,29 @@ options:
       authorities:
         description: PEM file with further authorities, left aside when it is not there.
         type: path
+  project_name:
+    description: Name of the Compose project.
+    type: str
+    default: vedfolnir
+  inside:
+    description:
+      - Ports of services that are not published, which this host reaches inside their networks.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      service:
+        description: Service; each of its replicas is asked.
+        type: str
+        required: true
+      network:
+        description: Network of the project.
+        type: str
+        required: true
+      port:
+        description: Port inside the container.
+        type: int
+        required: true
   wait_seconds:
     description: How long to look again before a problem counts.
     type: int
@@ -102,6 +125,10 @@ report:
       description: Per service C(state), C(health), C(exit_code) and C(ok).
       type: dict
       returned: always
+    inside:
+      description: Per service or replica what is wrong inside its network, nothing if it answers.
+      type: dict
+      returned: always
     site:
       description: C(url), C(status), C(answer), C(certificate), C(error) and C(ok) of the page.
       type: dict
@@ -111,22 +138,17 @@ report:
     problems: ["redis is exited with status 1"]
     services:
       redis: {state: exited, health: "", exit_code: 1, ok: false}
+    inside: {}
     site: {}
 """
 
 import os
-import subprocess
 import time
-import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.vedfolnir.stack.plugins.module_utils import health
 
 _PAUSE = 3
-
-
-class _ProjectError(Exception):
-    """The project cannot be looked at."""
 
 
 def main() -> None:
@@ -138,64 +160,40 @@ def main() -> None:
         "port": {"type": "int", "required": True},
         "authorities": {"type": "path"},
     }
+    door = {
+        "service": {"type": "str", "required": True},
+        "network": {"type": "str", "required": True},
+        "port": {"type": "int", "required": True},
+    }
     module = AnsibleModule(
         argument_spec={
             "project_src": {"type": "path", "required": True},
             "site": {"type": "dict", "options": site},
+            "project_name": {"type": "str", "default": "vedfolnir"},
+            "inside": {"type": "list", "elements": "dict", "options": door, "default": []},
             "wait_seconds": {"type": "int", "default": 0},
         },
         supports_check_mode=True,
     )
-    directory, wanted = module.params["project_src"], module.params["site"]
+    directory = module.params["project_src"]
+    looked = (
+        directory,
+        module.params["project_name"],
+        module.params["site"],
+        module.params["inside"],
+    )
     if not os.path.isfile(os.path.join(directory, "compose.yml")):
         module.fail_json(msg=f"There is no project in {directory}. Deploy it with site.yml.")
     docker = module.get_bin_path("docker", required=True)
     end = time.monotonic() + module.params["wait_seconds"]
     try:
-        report = _look(docker, directory, wanted)
+        report = health.look(docker, *looked)
         while not report["healthy"] and time.monotonic() < end:
             time.sleep(_PAUSE)
-            report = _look(docker, directory, wanted)
-    except _ProjectError as error:
+            report = health.look(docker, *looked)
+    except health.ProjectError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, report=report)
-
-
-def _look(docker: str, directory: str, wanted: dict[str, t.Any] | None) -> dict[str, t.Any]:
-    names = _compose(docker, directory, "config", "--services").split()
-    containers = health.parse_containers(
-        _compose(docker, directory, "ps", "--all", "--format", "json")
-    )
-    services = health.judge(names, containers)
-    page: dict[str, t.Any] = {}
-    if wanted:
-        port = health.published_port(containers, wanted["service"], wanted["port"])
-        page = health.ask(
-            {
-                "name": wanted["name"],
-                "path": wanted["path"],
-                "port": port or 0,
-                "authorities": wanted["authorities"] or "",
-            }
-        )
-    found = health.problems(services, page)
-    return {"healthy": not found, "problems": found, "services": services, "site": page}
-
-
-def _compose(docker: str, directory: str, *argv: str) -> str:
-    done = subprocess.run(
-        [docker, "compose", *argv],
-        cwd=directory,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
-        text=True,
-    )
-    if done.returncode != 0:
-        raise _ProjectError(
-            f"docker compose {argv[0]} failed in {directory}: {done.stderr.strip()}"
-        )
-    return done.stdout
 
 
 if __name__ == "__main__":

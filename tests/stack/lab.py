@@ -33,8 +33,8 @@ INVENTORIES = list(dict.fromkeys([*_USUAL, *(pathlib.Path(path) for path in _FUR
 _TASK = re.compile(r"^(?:TASK|RUNNING HANDLER) \[(.+)\] \*+$", re.MULTILINE)
 _PROJECT = "--filter label=com.docker.compose.project=vedfolnir"
 PLAN = "Show what happens to each service"
-LIVING = ("data", "logs", "storage", "backups")
-"""Directories of /srv/vedfolnir whose files the services themselves write."""
+LIVING = ("data", "logs", "metrics", "storage", "backups")
+"""Directories of /srv/vedfolnir whose files the services, or the host's timers, write."""
 RUNTIME = "/run/vedfolnir/secrets"
 """Where consumers' files are."""
 _PREAMBLE = """

@@ -29,6 +29,7 @@ NOT_PREDICTED = {
     "docker_host : Load the firewall at every start of the host",
     "stack : Start the project at boot, and stop it in order at shutdown",
     "stack : Look after Vault from now on, and rotate what is due from time to time",
+    "stack : Look at the stack from now on, once a minute",
     # Of keys that are made when Vault is set up.
     "vault : Make the directory for the operators' keys",
     *(

@@ -4,6 +4,7 @@ import datetime
 import http.server
 import json
 import pathlib
+import socket
 import ssl
 import threading
 import typing as t
@@ -155,3 +156,39 @@ def test_a_site_that_is_away(port: int, message: str) -> None:
     answer = health.ask({"name": "site.test", "path": "/", "port": port, "authorities": ""})
     assert not answer["ok"]
     assert message in answer["error"]
+
+
+def test_each_replica_is_asked_inside_its_network() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        def container(name: str, address: str, state: str = "running") -> dict[str, t.Any]:
+            networks = {"p_edge": {"IPAddress": "192.0.2.1"}, "p_internal": {"IPAddress": address}}
+            return {
+                "Labels": {"com.docker.compose.service": name},
+                "State": state,
+                "NetworkSettings": {"Networks": networks if address else {}},
+            }
+
+        containers = [
+            container("app-2", "127.0.0.2"),
+            container("app-1", "127.0.0.1"),
+            container("app-3", ""),
+            container("app-4", "127.0.0.1", "exited"),
+            container("redis", "127.0.0.1"),
+        ]
+        doors = [{"service": "app", "network": "internal", "port": port}]
+        found = health.knock(containers, doors)
+    assert found.pop("app-2").startswith(f"does not answer at 127.0.0.2:{port}: ")
+    assert found == {"app-1": "", "app-3": "has no address"}
+
+
+def test_what_does_not_answer_inside_is_a_problem() -> None:
+    inside = {"app-1": "", "mysql": "does not answer"}
+    assert health.problems({}, {}, inside) == ["mysql does not answer"]
+
+
+def test_another_address_than_this_host_can_be_asked(serve: Serve) -> None:
+    site = serve()
+    assert health.ask({**site, "address": "localhost"})["ok"]
+    assert "does not answer" in health.ask({**site, "address": "127.0.0.9"})["error"]

@@ -53,6 +53,7 @@ def test_a_healthy_project(project: Project, check: bool) -> None:
         "services": {
             "redis": {"state": "running", "health": "healthy", "exit_code": 0, "ok": True}
         },
+        "inside": {},
         "site": {},
     }
 
