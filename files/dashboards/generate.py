@@ -107,12 +107,36 @@ def up(title: str, description: str, expression: str) -> Panel:
 
 
 REQUESTS = "vedfolnir_http_requests_total"
+DEADLOCKS = "mysql_info_schema_innodb_metrics_lock_lock_deadlocks_total"
+LOGINS = f'{REQUESTS}{{endpoint="/user-management/login",method="POST"}}'
 DURATION = "vedfolnir_http_request_duration_seconds_bucket"
 
 
 def quantile(share: float) -> str:
     """Return the expression of a quantile of the answers' durations."""
     return f"histogram_quantile({share}, sum by (le) (rate({DURATION}[5m])))"
+
+
+def container(name: str) -> tuple[Panel, Panel]:
+    """Return the panels of one service's container."""
+    own = f'{{name="{name}"}}'
+    return (
+        Panel(
+            "Memory of the container",
+            "Memory that it cannot give back, and what it may have.",
+            "bytes",
+            {
+                "used": f"vedfolnir_container_memory_bytes{own}",
+                "limit": f"vedfolnir_container_memory_limit_bytes{own}",
+            },
+        ),
+        Panel(
+            "Processors of the container",
+            "Processors that it uses.",
+            "short",
+            {"": f"rate(vedfolnir_container_cpu_seconds_total{own}[5m])"},
+        ),
+    )
 
 
 SITE_UP = up("Site", "Whether a visitor gets an answer.", 'min(probe_success{service="nginx"})')
@@ -225,11 +249,19 @@ DASHBOARDS = (
         ),
     ),
     Dashboard(
-        "data",
-        "MySQL and Redis",
+        "mysql",
+        "MySQL",
         (
+            up("MySQL", "Whether MySQL answers.", "mysql_up"),
             Panel(
-                "Connections of MySQL",
+                "Running since",
+                "Time since its last start.",
+                "s",
+                {"": "mysql_global_status_uptime"},
+                "stat",
+            ),
+            Panel(
+                "Connections",
                 "Share of the connections that are taken.",
                 "percentunit",
                 {
@@ -239,7 +271,7 @@ DASHBOARDS = (
                 steps=FEW,
             ),
             Panel(
-                "Statements of MySQL",
+                "Statements",
                 "Statements, and those that were slow, in each second.",
                 "ops",
                 {
@@ -248,24 +280,135 @@ DASHBOARDS = (
                 },
             ),
             Panel(
-                "Memory of Redis",
+                "Locks",
+                "Rows that had to be waited for, and deadlocks, in each second.",
+                "ops",
+                {
+                    "waits": "rate(mysql_global_status_innodb_row_lock_waits[5m])",
+                    "deadlocks": f"rate({DEADLOCKS}[5m])",
+                },
+            ),
+            Panel(
+                "Connections that failed",
+                "Logins that failed or were broken off, in each second.",
+                "ops",
+                {"": "rate(mysql_global_status_aborted_connects[5m])"},
+            ),
+            Panel(
+                "Bytes",
+                "What it has received and sent in each second.",
+                "Bps",
+                {
+                    "received": "rate(mysql_global_status_bytes_received[5m])",
+                    "sent": "rate(mysql_global_status_bytes_sent[5m])",
+                },
+            ),
+            *container("mysql"),
+        ),
+    ),
+    Dashboard(
+        "redis",
+        "Redis",
+        (
+            up("Redis", "Whether Redis answers.", "redis_up"),
+            up("Append-only file", "Whether it can be written.", "redis_aof_last_write_status"),
+            Panel(
+                "Running since",
+                "Time since its last start.",
+                "s",
+                {"": "redis_uptime_in_seconds"},
+                "stat",
+            ),
+            Panel(
+                "Memory for data",
                 "Share of the memory that data may take.",
                 "percentunit",
                 {"": "redis_memory_used_bytes / redis_memory_max_bytes"},
                 steps=FEW,
             ),
             Panel(
-                "Commands of Redis",
+                "Commands",
                 "Commands in each second.",
                 "ops",
                 {"": "rate(redis_commands_processed_total[5m])"},
             ),
+            Panel(
+                "Clients",
+                "Connections that are open, and those that were refused within five minutes.",
+                "short",
+                {
+                    "open": "redis_connected_clients",
+                    "refused": "increase(redis_rejected_connections_total[5m])",
+                },
+            ),
+            Panel(
+                "Keys that were dropped",
+                "Keys in each second that went because memory was full, or their time was over.",
+                "ops",
+                {
+                    "for memory": "rate(redis_evicted_keys_total[5m])",
+                    "for age": "rate(redis_expired_keys_total[5m])",
+                },
+            ),
+            *container("redis"),
+        ),
+    ),
+    Dashboard(
+        "nginx",
+        "nginx",
+        (
+            up("nginx", "Whether nginx tells its status.", "nginx_up"),
+            SITE_UP,
+            Panel(
+                "Connections",
+                "Connections that are open: being read, being answered, idle.",
+                "short",
+                {
+                    "reading": "nginx_connections_reading",
+                    "writing": "nginx_connections_writing",
+                    "waiting": "nginx_connections_waiting",
+                },
+            ),
+            Panel(
+                "Requests",
+                "Requests in each second, static files included.",
+                "reqps",
+                {"": "rate(nginx_http_requests_total[5m])"},
+            ),
+            Panel(
+                "Connections that were dropped",
+                "Connections in each second that were accepted and not served.",
+                "ops",
+                {"": "rate(nginx_connections_accepted[5m]) - rate(nginx_connections_handled[5m])"},
+            ),
+            Panel(
+                "Duration of the probe",
+                "What a visitor beside the host waits for the page of readiness.",
+                "s",
+                {"": 'probe_duration_seconds{service="nginx"}'},
+            ),
+            *container("nginx"),
         ),
     ),
     Dashboard(
         "host",
-        "host and nginx",
+        "host and containers",
         (
+            Panel(
+                "Problems",
+                "What the host finds wrong with the stack, once a minute.",
+                "short",
+                {"": "vedfolnir_problems"},
+                "stat",
+                ((None, "green"), (1.0, "red")),
+            ),
+            Panel(
+                "Containers",
+                "Containers that run.",
+                "short",
+                {"": "sum(vedfolnir_container_running)"},
+                "stat",
+            ),
             Panel(
                 "Processors",
                 "Share of the processors that is busy.",
@@ -288,17 +431,97 @@ DASHBOARDS = (
                 steps=FEW,
             ),
             Panel(
-                "Connections of nginx",
-                "Connections that are open.",
+                "Memory of the containers",
+                "Share of the memory that each may have.",
+                "percentunit",
+                {
+                    "{{name}}": "vedfolnir_container_memory_bytes"
+                    " / (vedfolnir_container_memory_limit_bytes > 0)"
+                },
+                steps=FEW,
+            ),
+            Panel(
+                "Processors of the containers",
+                "Processors that each uses.",
                 "short",
-                {"": "nginx_connections_active"},
+                {"{{name}}": "rate(vedfolnir_container_cpu_seconds_total[5m])"},
+            ),
+            Panel(
+                "Restarts",
+                "Containers that the engine has started anew within the hour.",
+                "short",
+                {"{{name}}": "increase(vedfolnir_container_restarts_total[1h])"},
+            ),
+            Panel(
+                "Health",
+                "Containers whose health check says that they are well.",
+                "bool",
+                {"{{name}}": "vedfolnir_container_healthy"},
+            ),
+            Panel(
+                "Ended for memory",
+                "Processes that the kernel has ended within the hour.",
+                "short",
+                {"{{name}}": "increase(vedfolnir_container_out_of_memory_total[1h])"},
             ),
         ),
     ),
     Dashboard(
-        "upkeep",
-        "secrets, backups and the monitoring itself",
+        "ollama",
+        "Ollama",
         (
+            up("Ollama", "Whether it answers.", 'min(probe_success{service="ollama"})'),
+            Panel(
+                "Duration of the probe",
+                "What Ollama takes to say that it is there.",
+                "s",
+                {"": 'probe_duration_seconds{service="ollama"}'},
+            ),
+            Panel(
+                "Age of the running task",
+                "How long the oldest task has been running; most of it is Ollama's time.",
+                "s",
+                {"": 'vedfolnir_tasks_oldest_seconds{status="RUNNING"}'},
+            ),
+            *container("ollama"),
+        ),
+    ),
+    Dashboard(
+        "upkeep",
+        "backups and secrets",
+        (
+            Panel(
+                "Last good backup",
+                "Time since then.",
+                "s",
+                {"": "time() - vedfolnir_backup_last_success_seconds"},
+                "stat",
+                ((None, "green"), (26.0 * 3600, "red")),
+            ),
+            Panel(
+                "Last backup",
+                "How it ended; 0 is well.",
+                "none",
+                {"": "vedfolnir_backup_last_exit_code"},
+                "stat",
+                ((None, "green"), (1.0, "red")),
+            ),
+            Panel(
+                "Last drill",
+                "How the last rehearsal of a restore ended; 0 is well.",
+                "none",
+                {"": "vedfolnir_backup_drill_last_exit_code"},
+                "stat",
+                ((None, "green"), (1.0, "red")),
+            ),
+            Panel(
+                "Unfinished rotations",
+                "Secrets whose rotation was begun and not finished.",
+                "short",
+                {"": "sum(vedfolnir_secret_unfinished)"},
+                "stat",
+                ((None, "green"), (1.0, "red")),
+            ),
             Panel(
                 "Age of the secrets",
                 "How long the present value has been in use.",
@@ -306,16 +529,83 @@ DASHBOARDS = (
                 {"{{name}}": "time() - vedfolnir_secret_since_seconds"},
             ),
             Panel(
-                "Last good backup",
-                "Time since then.",
+                "Rotation looked",
+                "Time since somebody looked whether a secret is due.",
                 "s",
-                {"": "time() - vedfolnir_backup_last_success_seconds"},
+                {"": "time() - vedfolnir_secrets_checked_seconds"},
+            ),
+        ),
+    ),
+    Dashboard(
+        "security",
+        "security and audit",
+        (
+            up("Vault", "Whether Vault is unsealed.", "vault_core_unsealed"),
+            Panel(
+                "Certificate",
+                "Time until the site's certificate ends.",
+                "s",
+                {"": 'min(probe_ssl_earliest_cert_expiry{service="nginx"}) - time()'},
+                "stat",
+                ((None, "red"), (14.0 * 86400, "green")),
+            ),
+            Panel(
+                "Oldest secret",
+                "Age of the oldest secret that can be rotated.",
+                "s",
+                {"": 'time() - min(vedfolnir_secret_since_seconds{method!="never"})'},
+                "stat",
+                ((None, "green"), (120.0 * 86400, "red")),
+            ),
+            Panel(
+                "Logins",
+                "Logins in ten minutes by the code of the answer: 302 is one that succeeded.",
+                "short",
+                {"{{status}}": f"sum by (status) (increase({LOGINS}[10m]))"},
+            ),
+            Panel(
+                "Refused requests",
+                "Requests that the application has refused, by code, in each second.",
+                "reqps",
+                {"{{status}}": f'sum by (status) (rate({REQUESTS}{{status=~"4.."}}[5m]))'},
+            ),
+            Panel(
+                "Failed connections of MySQL",
+                "Logins at MySQL that failed or were broken off, in each second.",
+                "ops",
+                {"": "rate(mysql_global_status_aborted_connects[5m])"},
+            ),
+        ),
+    ),
+    Dashboard(
+        "monitoring",
+        "the monitoring itself",
+        (
+            Panel(
+                "Targets away",
+                "Services whose metrics cannot be read.",
+                "short",
+                {"": "count(up == 0) or vector(0)"},
+                "stat",
+                ((None, "green"), (1.0, "red")),
             ),
             Panel(
                 "Series of Prometheus",
                 "Series that are being written to.",
                 "short",
                 {"": "prometheus_tsdb_head_series"},
+            ),
+            Panel(
+                "Size on the disk",
+                "What Prometheus has stored.",
+                "bytes",
+                {"": "prometheus_tsdb_storage_blocks_bytes"},
+            ),
+            Panel(
+                "Duration of the scrapes",
+                "The ten services that take longest to tell their metrics.",
+                "s",
+                {"{{instance}}": "topk(10, scrape_duration_seconds)"},
             ),
             Panel(
                 "Messages of Alertmanager",
@@ -326,6 +616,15 @@ DASHBOARDS = (
                     " (increase(alertmanager_notifications_total[1h]))",
                     "{{integration}} failed": "sum by (integration)"
                     " (increase(alertmanager_notifications_failed_total[1h]))",
+                },
+            ),
+            Panel(
+                "Memory",
+                "Resident memory of those who tell it.",
+                "bytes",
+                {
+                    "{{job}}": "process_resident_memory_bytes"
+                    '{job=~"prometheus|alertmanager|grafana|host|mysql|redis|blackbox"}'
                 },
             ),
         ),

@@ -24,6 +24,11 @@ def test_the_files_are_what_the_generator_writes() -> None:
     assert there == generate.files(), "run python files/dashboards/generate.py"
 
 
+def test_the_role_installs_every_dashboard() -> None:
+    listed = gate_repo.role_main("observability", "vars")["__observability_dashboards"]
+    assert listed == sorted(path.stem for path in FILES)
+
+
 def test_nothing_is_there_twice() -> None:
     assert len({page["uid"] for page in FILES.values()}) == len(FILES)
     assert len({page["title"] for page in FILES.values()}) == len(FILES)

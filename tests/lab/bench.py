@@ -32,6 +32,9 @@ AIMS: dict[str, tuple[str, float]] = {
     "fresh_deploy_seconds": ("<=", 240),
     "nothing_to_do_seconds": ("<=", 25),
     "static_ratio_to_bare_nginx": (">=", 0.9),
+    # 1 GiB.
+    "monitoring_memory_mb": ("<=", 1074),
+    "monitoring_limits_mb": ("<=", 1074),
 }
 """What the project wants to keep, by figure."""
 
@@ -100,6 +103,31 @@ def sizes(lab: Lab) -> dict[str, t.Any]:
         assert match, line
         memory[name] = round(float(match[1]) * units[match[2]], 1)
     return {"app_image_mb": round(size / 1e6), "container_memory_mb": memory}
+
+
+def monitoring(lab: Lab) -> dict[str, t.Any]:
+    """Return what watching costs at rest: memory and processors of all its containers."""
+    others = lab.services()
+    lab.playbook("site.yml", variables={"observability_enabled": True}).check()
+    try:
+        time.sleep(120)
+        own = lab.services() - others
+        memory = {
+            name: size
+            for name, size in sizes(lab)["container_memory_mb"].items()
+            if name.removeprefix("vedfolnir-").removesuffix("-1") in own
+        }
+        used = lab.run("docker stats --no-stream --format '{{.Name}} {{.CPUPerc}}'").splitlines()
+        shares = [float(line.split()[1].rstrip("%")) for line in used if line.split()[0] in memory]
+        inspected = lab.inspect()
+        limits = sum(inspected[name]["HostConfig"]["Memory"] for name in own)
+    finally:
+        lab.playbook().check()
+    return {
+        "monitoring_memory_mb": round(sum(memory.values())),
+        "monitoring_limits_mb": round(limits / 1e6),
+        "monitoring_cpus": round(sum(shares) / 100, 2),
+    }
 
 
 class Target(t.NamedTuple):
@@ -265,6 +293,7 @@ MEASUREMENTS: dict[str, t.Callable[[Lab], dict[str, t.Any]]] = {
     "a first deployment, images present": fresh,
     "nothing to do, one option changed, Compose alone": deployments,
     "sizes": sizes,
+    "what watching costs": monitoring,
     "requests per second": requests_per_second,
 }
 """What is measured, in order."""

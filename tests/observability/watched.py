@@ -12,15 +12,22 @@ from lab import Lab, Run, wait_until
 
 RECEIVER = "alert-receiver"
 TOKEN = "token-of-the-webhook-0123456789"
+STATUS_TOKEN = "token-of-the-status-0123456789"
+EVERYBODY = ["0.0.0.0/0"]
+"""The lab's visitors come from the address of a gateway."""
 ON: dict[str, t.Any] = {
     "observability_enabled": True,
     "observability_webhook_enabled": True,
     "observability_interval_seconds": 5,
-    "stack_secrets_given": {"observability_webhook_url": f"http://{RECEIVER}:8080/{TOKEN}"},
+    "observability_grafana_networks": EVERYBODY,
+    "stack_secrets_given": {
+        "observability_webhook_url": f"http://{RECEIVER}:8080/{TOKEN}",
+        "nginx_status_token": STATUS_TOKEN,
+    },
 }
 SERVICES = {
-    "alertmanager", "alloy", "blackbox-exporter", "loki", "mysql-exporter", "nginx-exporter",
-    "node-exporter", "prometheus", "redis-exporter", "task-exporter",
+    "alertmanager", "alloy", "blackbox-exporter", "grafana", "loki", "mysql-exporter",
+    "nginx-exporter", "node-exporter", "prometheus", "redis-exporter", "task-exporter",
 }  # fmt: skip
 BACKUP = "/srv/vedfolnir/metrics/backup.prom"
 
@@ -46,7 +53,7 @@ class Watched:
             f' --network vedfolnir_edge --entrypoint python3 -i {image} -u -c "$(cat)"',
             stdin=code,
         )
-        self.lab.run("systemctl start vedfolnir-rotate.service")
+        self.lab.run("systemctl start vedfolnir-rotate.service vedfolnir-watch.service")
         self.backup_was(time.time())
         wait_until(lambda: all(self.up().values()), 120, "not every target is up")
 
@@ -61,6 +68,7 @@ class Watched:
             f"vedfolnir_backup_last_success_seconds {moment:.0f}",
             f"vedfolnir_backup_last_exit_code {exit_code}",
             "vedfolnir_backup_drill_last_exit_code 0",
+            f"vedfolnir_backup_drill_last_success_seconds {time.time():.0f}",
         )
         text = "".join(f"{line}\n" for line in lines)
         self.lab.run(f"cat > {BACKUP}.new && mv {BACKUP}.new {BACKUP}", stdin=text)
