@@ -14,12 +14,24 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 WIDTH = 24
-HEIGHT = {"stat": 4, "timeseries": 8}
-SPAN = {"stat": 4, "timeseries": 12}
+HEIGHT = {"logs": 12, "stat": 4, "timeseries": 8}
+SPAN = {"logs": 24, "stat": 4, "timeseries": 12}
 SCHEMA = 39
 """Version of Grafana's dashboard format (11 and later read it)."""
 
-Kind = t.Literal["stat", "timeseries"]
+Kind = t.Literal["logs", "stat", "timeseries"]
+Source = t.Literal["loki", "prometheus"]
+VARIABLES: dict[Source, tuple[str, str]] = {
+    "loki": ("logs", "Loki"),
+    "prometheus": ("datasource", "Prometheus"),
+}
+"""Name and label of the variable with which a reader chooses a source."""
+
+OPTIONS: dict[Kind, dict[str, t.Any]] = {
+    "logs": {"showTime": True, "wrapLogMessage": True, "sortOrder": "Descending"},
+    "stat": {"reduceOptions": {"calcs": ["lastNotNull"]}},
+    "timeseries": {"legend": {"displayMode": "list", "placement": "bottom"}},
+}
 UP = ((None, "red"), (1.0, "green"))
 """Colours of what is 1 if it is well."""
 FEW = ((None, "green"), (0.8, "orange"), (0.9, "red"))
@@ -36,10 +48,11 @@ class Panel:
     queries: t.Mapping[str, str]
     kind: Kind = "timeseries"
     steps: tuple[tuple[float | None, str], ...] = ((None, "green"),)
+    source: Source = "prometheus"
 
     def render(self, number: int, x: int, y: int) -> dict[str, t.Any]:
         """Return the panel in Grafana's form at a place of the grid."""
-        source = {"type": "prometheus", "uid": "${datasource}"}
+        source = {"type": self.source, "uid": f"${{{VARIABLES[self.source][0]}}}"}
         steps = [{"value": value, "color": color} for value, color in self.steps]
         defaults: dict[str, t.Any] = {
             "unit": self.unit,
@@ -56,15 +69,18 @@ class Panel:
             "datasource": source,
             "gridPos": {"x": x, "y": y, "w": SPAN[self.kind], "h": HEIGHT[self.kind]},
             "fieldConfig": {"defaults": defaults, "overrides": []},
-            "options": {"reduceOptions": {"calcs": ["lastNotNull"]}}
-            if self.kind == "stat"
-            else {"legend": {"displayMode": "list", "placement": "bottom"}},
+            "options": OPTIONS[self.kind],
             "targets": [
                 {"refId": chr(ord("A") + index), "datasource": source, "expr": expression}
                 | ({"legendFormat": legend} if legend else {})
                 for index, (legend, expression) in enumerate(self.queries.items())
             ],
         }
+
+
+def _variable(source: Source) -> dict[str, t.Any]:
+    name, label = VARIABLES[source]
+    return {"name": name, "label": label, "type": "datasource", "query": source, "hide": 0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +101,7 @@ class Dashboard:
             height = HEIGHT[panel.kind]
             panels.append(panel.render(number, x, y))
             x += SPAN[panel.kind]
-        source = {"name": "datasource", "label": "Prometheus", "type": "datasource"}
+        kinds = sorted({panel.source for panel in self.panels}, reverse=True)
         return {
             "uid": f"vedfolnir-{self.name}",
             "title": f"Vedfolnir: {self.title}",
@@ -96,7 +112,7 @@ class Dashboard:
             "refresh": "30s",
             "time": {"from": "now-6h", "to": "now"},
             "timezone": "browser",
-            "templating": {"list": [source | {"query": "prometheus", "hide": 0}]},
+            "templating": {"list": [_variable(kind) for kind in kinds]},
             "panels": panels,
         }
 
@@ -574,6 +590,42 @@ DASHBOARDS = (
                 "Logins at MySQL that failed or were broken off, in each second.",
                 "ops",
                 {"": "rate(mysql_global_status_aborted_connects[5m])"},
+            ),
+        ),
+    ),
+    Dashboard(
+        "logs",
+        "logs",
+        (
+            Panel(
+                "Lines",
+                "Lines that each service has written, in each second.",
+                "cps",
+                {"{{service}}": 'sum by (service) (rate({service=~".+"}[5m]))'},
+                source="loki",
+            ),
+            Panel(
+                "Errors",
+                "Lines with the level error in five minutes.",
+                "short",
+                {"{{service}}": 'sum by (service) (count_over_time({level="error"}[5m]))'},
+                source="loki",
+            ),
+            Panel(
+                "Last errors",
+                "What services have written with the level error, the newest first.",
+                "none",
+                {"": '{level="error"}'},
+                "logs",
+                source="loki",
+            ),
+            Panel(
+                "Who did what",
+                "Vault's audit log, and who came in on the host and became somebody else.",
+                "none",
+                {"": '{audit="true"}'},
+                "logs",
+                source="loki",
             ),
         ),
     ),

@@ -6,6 +6,7 @@ import datetime
 import json
 import re
 import time
+from urllib.parse import quote
 
 import alerts
 import generate
@@ -18,7 +19,12 @@ from watched import ON, SERVICES, STATUS_TOKEN, TOKEN, Watched
 
 RUNTIME = "/run/vedfolnir/secrets"
 DASHBOARDS = generate.DASHBOARDS
-PANELS = {f"{page.name}: {panel.title}": panel for page in DASHBOARDS for panel in page.panels}
+PANELS = {
+    f"{page.name}: {panel.title}": panel
+    for page in DASHBOARDS
+    for panel in page.panels
+    if panel.source == "prometheus"
+}
 MACHINE = {"HostCpuBusy", "HostMemoryLow", "HostDiskFull", "HostDiskFillsUp"}
 """Alerts about the machine that the lab shares with others."""
 
@@ -218,6 +224,10 @@ def test_grafana_has_what_the_files_say(used: Watched) -> None:
     assert [(one["name"], one["type"]) for one in points] == [
         ("alertmanager", "prometheus-alertmanager")
     ]
+    pages = [panel for page in DASHBOARDS for panel in page.panels if panel.source == "loki"]
+    for expression in [text for panel in pages for text in panel.queries.values()]:
+        way = f"/api/datasources/proxy/uid/loki/loki/api/v1/query_range?query={quote(expression)}"
+        assert grafana(used, way, password).json()["status"] == "success", expression
     way = "/api/datasources/proxy/uid/prometheus/api/v1/query?query=up"
     assert grafana(used, way, password).json()["data"]["result"]
 
