@@ -195,7 +195,8 @@ def main(argv: t.Sequence[str]) -> int:
         )
         containers = look_at_containers(settings.project_name, report["services"])
     except (health.ProjectError, engine.EngineError, OSError) as exc:
-        sys.stderr.write(f"vedfolnir watch: {exc}\n")
+        # With its level, of which the unit lets only notices and worse through.
+        sys.stderr.write(f"<4>vedfolnir watch: {exc}\n")
         report = {"healthy": False, "problems": [str(exc)], "services": {}, "site": {}}
     shown = json.dumps(status(report, now), indent=2, sort_keys=True) + "\n"
     for target, text in (
