@@ -89,6 +89,10 @@ class Settings:
     state_directory: str
     metrics: str
     log: str
+    binlogs_image: str = ""
+    """Image with mysqlbinlog; empty when binary logs are not streamed here."""
+    streams_directory: str = ""
+    streams_keep_days: int = 0
 
     @classmethod
     def read(cls, path: str = SETTINGS) -> Settings:

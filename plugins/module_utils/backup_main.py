@@ -1,6 +1,6 @@
 # Copyright: Vedfolnir stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The host's program for backups: ``backup``, ``list``, ``drill``, ``restore``.
+"""The host's program for backups: ``backup``, ``list``, ``drill``, ``restore``, ``ship``.
 
 Playbooks, timer and people call it by ``/usr/local/lib/vedfolnir/backup``. It ends with 0 when all
 is well, 1 when something did not work, 3 when another one is going on, 4 when the time is over,
@@ -18,9 +18,11 @@ from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_dril
 from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_manifest as manifests
 from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_report as report
 from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_restore as restore
+from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_ship as ship
 from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_take as take
 from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_base import (
     EXIT_FAILED,
+    LOCK,
     PARTS,
     SETTINGS,
     BackupError,
@@ -42,8 +44,11 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("list", help="list the backups in the repository")
     drilled = commands.add_parser("drill", help="restore into scratch containers and compare")
     restored = commands.add_parser("restore", help="put the data of a backup in place")
-    for command in (drilled, restored):
-        command.add_argument("--id", default="latest", help="which backup")
+    commands.add_parser("ship", help="ship what was written since to the repository")
+    drilled.add_argument("--id", default="latest", help="which backup")
+    restored.add_argument(
+        "--to", "--id", default="latest", help="latest, a time, transactions, or a backup's id"
+    )
     restored.add_argument("--part", action="append", choices=PARTS, help="only this; repeatable")
     restored.add_argument("--plan", action="store_true", help="say what would be done, and end")
     restored.add_argument("--confirm", default="", help="name of the host whose data are replaced")
@@ -61,7 +66,7 @@ def _list(settings: Settings, say: Say) -> None:
 
 
 def _restore(settings: Settings, options: argparse.Namespace, say: Say) -> None:
-    arguments = settings, Restic(settings, say), say, options.id, options.part
+    arguments = settings, Restic(settings, say), say, options.to, options.part
     if options.plan:
         for line in restore.Restore(*arguments).plan():
             say(line)
@@ -83,6 +88,8 @@ def _run(settings: Settings, options: argparse.Namespace, say: Say) -> None:
             take.run(settings, Restic(settings, say), say, options.who)
         case "drill":
             drill.run(settings, Restic(settings, say), say, options.who, options.id)
+        case "ship":
+            ship.run(settings, Restic(settings, say), say)
         case _:
             _restore(settings, options, say)
 
@@ -90,7 +97,8 @@ def _run(settings: Settings, options: argparse.Namespace, say: Say) -> None:
 def _recorded(settings: Settings, options: argparse.Namespace, say: Say) -> None:
     """Run a command alone, within its time, and remember how it ended."""
     planned = getattr(options, "plan", False)
-    with alone(), deadline(settings.deadline_seconds):
+    lock = ship.LOCK if options.command == "ship" else LOCK
+    with alone(lock), deadline(settings.deadline_seconds):
         if planned:
             _run(settings, options, say)
             return

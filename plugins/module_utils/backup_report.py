@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import time
@@ -27,6 +28,14 @@ _METRICS: tuple[tuple[str, str, str, str], ...] = (
     ("drill", "rto", "drill_rto_seconds", "What that restore took, until the site was ready."),
     ("drill", "age", "drill_backup_age_seconds", "How old that backup was then."),
     ("restore", "succeeded", "restore_last_success_seconds", "When data were last restored."),
+    ("ship", "started", "ship_last_run_seconds", "When logs were last to be shipped, Unix time."),
+    ("ship", "exit", "ship_last_exit_code", "How that ended, 0 is well."),
+    ("ship", "succeeded", "ship_last_success_seconds", "When logs were last shipped, Unix time."),
+    ("ship", "duration", "ship_duration_seconds", "What the last shipment took."),
+    ("ship", "added", "ship_added_bytes", "What it added to the repository."),
+    ("streams", "mysql", "binlogs_complete_seconds", "Until when all binary logs are there."),
+    ("streams", "redis", "aof_complete_seconds", "Until when all append-only files are there."),
+    ("streams", "gap", "binlogs_gap", "Whether one is missing since the newest backup, 1 if so."),
 )
 """Kind of run, its figure, name and description of the metric."""
 
@@ -48,11 +57,14 @@ def read(settings: Settings) -> State:
 
 def remember(settings: Settings, kind: str, **figures: t.Any) -> None:
     """Remember figures of a run, and write the metrics."""
-    state = read(settings)
-    state[kind] = state.get(kind, {}) | figures
-    text = json.dumps(state, indent=2, sort_keys=True) + "\n"
-    write_atomic(path(settings), text.encode(), uid=0, gid=0, mode=0o640)
-    write_atomic(settings.metrics, metrics(state).encode(), uid=0, gid=0, mode=0o644)
+    # Logs are shipped while a backup goes on: one must not undo what the other remembers.
+    with open(f"{path(settings)}.lock", "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        state = read(settings)
+        state[kind] = state.get(kind, {}) | figures
+        text = json.dumps(state, indent=2, sort_keys=True) + "\n"
+        write_atomic(path(settings), text.encode(), uid=0, gid=0, mode=0o640)
+        write_atomic(settings.metrics, metrics(state).encode(), uid=0, gid=0, mode=0o644)
 
 
 def metrics(state: State) -> str:

@@ -314,6 +314,12 @@ class Restic:
         except BackupError as exc:
             raise DamagedError(str(exc)) from exc
 
+    def thin(self, part: str, **keep: int) -> None:
+        """Forget old snapshots of a part that belongs to no backup, by restic's own policy."""
+        policy = [f"--keep-{name}={count}" for name, count in keep.items()]
+        which = [f"--host={self._settings.host}", f"--tag=vedfolnir,part={part}"]
+        self.run(f"forget old {part}", "forget", "--group-by=host", *which, *policy)
+
     def forget(self, snapshots: t.Sequence[str]) -> None:
         """Forget snapshots and give their space free."""
         if snapshots:

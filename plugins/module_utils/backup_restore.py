@@ -15,6 +15,7 @@ import time
 import typing as t
 
 from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_manifest as manifests
+from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_point as points
 from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_report as report
 from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_base import (
     PARTS,
@@ -25,6 +26,7 @@ from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_base import
 )
 from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_restic import Restic
 from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_scratch import DATA, Scratch
+from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_since import Since, choose
 from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_take import compose
 from ansible_collections.vedfolnir.stack.plugins.module_utils.files import write_atomic
 
@@ -88,11 +90,13 @@ class Restore:
             settings: See :class:`Settings`.
             restic: The repository.
             say: Is told of every step.
-            wanted: Id of the backup, or ``latest``.
+            wanted: Where to go, see :func:`backup_point.parse`.
             parts: What of it; without any all that can be put in place.
         """
         self._settings, self._say = settings, say
-        self._scratch = Scratch(settings, restic, say, wanted)
+        self._point = points.parse(wanted)
+        self._scratch = Scratch(settings, restic, say, choose(settings, restic, self._point))
+        self._since = Since(settings, restic, say, self._scratch, self._point)
         self._parts = [part for part in PARTS if part in (parts or DATA)]
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         self._kept = os.path.join(settings.project_src, "backups", f"replaced-{stamp}")
@@ -102,6 +106,12 @@ class Restore:
 
     def plan(self) -> list[str]:
         """Return in words what would be done."""
+        try:
+            return self._planned()
+        finally:
+            self._scratch.remove()
+
+    def _planned(self) -> list[str]:
         manifest = self._scratch.manifest
         lines = [
             f"restore the backup {self._scratch.id} of "
@@ -120,9 +130,27 @@ class Restore:
                 )
             else:
                 lines.append(f"{part}: {size} bytes, laid down in {self._out}, not put in place")
+        if self._since.counts and {"mysql", "redis"} & set(self._parts):
+            way = self._since.plan()
+            lines.append(
+                f"then go on to {self._point.title}: {way.count} transactions, the last of "
+                f"{points.utc(way.last)}; {self._replayed()} only, the rest is as in the backup"
+            )
         if services := self._services():
             lines.append(f"stop meanwhile: {', '.join(services)}")
         return lines
+
+    def _replayed(self) -> str:
+        return " and ".join(part for part in self._parts if part in ("mysql", "redis"))
+
+    def _bring(self, part: str) -> None:
+        """Bring a part to life as it was at the point."""
+        if part == "redis" and self._since.counts:
+            self._since.redis()
+            return
+        self._scratch.bring(part)
+        if part == "mysql" and self._since.counts:
+            self._since.mysql()
 
     def _services(self) -> list[str]:
         """Return the services that must not run while directories change places."""
@@ -143,11 +171,11 @@ class Restore:
             BackupError: production is as it was then, or the message says what is in which place.
         """
         begun = time.monotonic()
-        self._say(f"restore the backup {self._scratch.id}")
+        self._say(f"restore the backup {self._scratch.id}, point {self._point.title}")
         try:
             self._scratch.prepare()
             for part in self._parts:
-                self._scratch.bring(part)
+                self._bring(part)
             self._scratch.stop()
             self._exchange()
         finally:

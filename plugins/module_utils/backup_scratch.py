@@ -127,13 +127,17 @@ class Scratch:
         text = restic.read_text(self.snapshots[manifests.PART].id, manifests.FILE)
         self.manifest = manifests.verify(text, settings.secret("manifest_key"), self.id)
         manifests.check_parts(self.manifest, self.snapshots)
-        self._image = ""
+        self.redis_image = ""
 
     # The project
 
     def _compose(self, *arguments: str) -> list[str]:
         file = os.path.join(self.directory, "compose.json")
         return [DOCKER, "compose", "--project-name", self.name, "--file", file, *arguments]
+
+    def up(self, service: str) -> list[str]:
+        """Return the command line that starts a service and waits until it is healthy."""
+        return self._compose("up", "--detach", "--wait", "--no-deps", service)
 
     def path(self, name: str) -> str:
         """Return a path in the scratch directory, which is laid out as the project's is."""
@@ -154,7 +158,7 @@ class Scratch:
             own(self.path(place), config["services"][web if service == "app" else service]["user"])
         project = scratch_project(config, self.name, ("mysql", "redis", web), moved)
         self._require_room(project)
-        self._image = project["services"]["redis"]["image"]
+        self.redis_image = project["services"]["redis"]["image"]
         self._web = web
         with open(self.path("compose.json"), "w", encoding="utf-8") as handle:
             json.dump(project, handle)
@@ -227,13 +231,14 @@ class Scratch:
     def _part(self, name: str) -> tuple[Snapshot, dict[str, t.Any]]:
         return self.snapshots[name], self.manifest["parts"][name]
 
-    def _exec(self, service: str, *arguments: str) -> list[str]:
+    def exec(self, service: str, *arguments: str) -> list[str]:
+        """Return the command line of a program inside a service of the scratch instance."""
         return self._compose("exec", "-T", service, *arguments)
 
     def mysql(self, statement: str) -> str:
         """Run a statement in the scratch MySQL, as its administrator."""
         client = ["mysql", f"--defaults-extra-file={ROOT_CNF}", "--batch", "--skip-column-names"]
-        return output(self._exec("mysql", *client), text=statement).strip()
+        return output(self.exec("mysql", *client), text=statement).strip()
 
     def _wait_for_mysql(self) -> None:
         end = time.monotonic() + _START_SECONDS
@@ -264,7 +269,7 @@ class Scratch:
 
     def _load(self, snapshot: Snapshot) -> dump.DumpReader:
         reader, progress = dump.DumpReader(), Progress("mysql", self._say)
-        argv = self._exec("mysql", "mysql", f"--defaults-extra-file={ROOT_CNF}")
+        argv = self.exec("mysql", "mysql", f"--defaults-extra-file={ROOT_CNF}")
         with (
             process(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as (child, complaint),
             self._restic.reading(snapshot.id, "/mysql.sql") as lines,
@@ -285,7 +290,7 @@ class Scratch:
 
     def _dump(self) -> dump.DumpReader:
         reader = dump.DumpReader()
-        argv = self._exec("mysql", *dump_argv(self._settings, ROOT_CNF))
+        argv = self.exec("mysql", *dump_argv(self._settings, ROOT_CNF))
         with process(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as (child, complaint):
             for line in t.cast("t.IO[bytes]", child.stdout):
                 reader.feed(line)
@@ -305,10 +310,10 @@ class Scratch:
                 if found.get(name) != part["files"].get(name)
             )
             raise DamagedError(f"redis: not as in the manifest: {', '.join(wrong)}")
-        keys = check_redis(self._image, target, found)
+        keys = check_redis(self.redis_image, target, found)
         if keys != part["keys"]:
             raise DamagedError(f"redis: {keys} keys instead of {part['keys']}")
-        output(self._compose("up", "--detach", "--wait", "--no-deps", "redis"))
+        output(self.up("redis"))
         self._say(f"redis: {keys} keys, checksums compared")
 
     def _storage(self) -> None:

@@ -17,6 +17,7 @@ from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_dump
 from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_manifest as manifests
 from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_redis as redis
 from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_report as report
+from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_streams as streams
 from ansible_collections.vedfolnir.stack.plugins.module_utils import vault_deliver, vault_server
 from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_base import (
     PARTS,
@@ -132,6 +133,7 @@ class Backup:
         parts = manifest["parts"].values()
         return {
             "id": self.id,
+            "gtid": manifest["parts"]["mysql"]["gtid"],
             "bytes": sum(part["bytes"] for part in parts),
             "added": sum(part["added"] for part in parts),
         }
@@ -153,12 +155,15 @@ class Backup:
             *dump_argv(self._settings, "/run/secrets/backup.cnf"),
         )
         reader, progress = dump.DumpReader(), Progress("mysql", self._say)
+        moment = 0
         with (
             process(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as (child, complaint),
             self._restic.saving(self.id, "mysql", "mysql.sql") as write,
         ):
             for line in t.cast("t.IO[bytes]", child.stdout):
                 reader.feed(line)
+                if reader.gtid and not moment:
+                    moment = time.time_ns() // 1000
                 write(line)
                 progress.at(reader.size)
             # Before restic sees the end of its input: half a dump must not be saved.
@@ -169,6 +174,8 @@ class Backup:
         return _saved(self._restic.saved) | {
             "sha256": reader.digest,
             "gtid": reader.gtid,
+            # When its transaction had begun for certain, microseconds of Unix time.
+            "moment": moment,
             "position": reader.position,
             "version": reader.version,
             "tables": reader.tables,
@@ -244,14 +251,26 @@ def check_redis(image: str, directory: str, files: t.Collection[str]) -> int:
     Raises:
         BackupError: when they find something.
     """
+    check_aof(image, directory, next(name for name in files if name.endswith(".manifest")))
+    run = _redis_tool(directory)
+    return redis.keys_in(output([*run, image, "redis-check-rdb", "/data/dump.rdb"]))
+
+
+def check_aof(image: str, directory: str, manifest: str) -> None:
+    """Let Redis' own tool check append-only files.
+
+    Raises:
+        BackupError: when it finds something.
+    """
+    output([*_redis_tool(directory), image, "redis-check-aof", f"/data/{manifest}"])
+
+
+def _redis_tool(directory: str) -> list[str]:
     status = os.stat(directory)
     run = [DOCKER, "run", "--rm", "--network=none", "--read-only", "--cap-drop=ALL"]
     run += [f"--user={status.st_uid}:{status.st_gid}", "--security-opt=no-new-privileges"]
     # It opens files for writing, even when it only looks.
-    run += [f"--volume={directory}:/data", "--log-driver=none", "--entrypoint="]
-    manifest = next(name for name in files if name.endswith(".manifest"))
-    output([*run, image, "redis-check-aof", f"/data/{manifest}"])
-    return redis.keys_in(output([*run, image, "redis-check-rdb", "/data/dump.rdb"]))
+    return [*run, f"--volume={directory}:/data", "--log-driver=none", "--entrypoint="]
 
 
 def vault_snapshot(settings: Settings) -> bytes:
@@ -291,6 +310,8 @@ def prune(settings: Settings, restic: Restic, say: Say) -> list[str]:
         for backup in every
         if backup not in keep and (backup in whole or manifests.time_of(backup) < young)
     ]
+    if settings.binlogs_image:
+        restic.thin(streams.PART, **streams.KEPT)
     if gone:
         say(f"forget {len(gone)} old or broken backups")
         restic.forget([part.id for backup in gone for part in every[backup].values()])

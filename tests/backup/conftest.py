@@ -42,6 +42,7 @@ def deploy(lab: Lab, target: Target) -> Deploy:
         "backup_ssh_known_hosts": [one for one in scanned.splitlines() if one[:1] != "#"],
         "backup_timer_enabled": False,
         "backup_drill_timer_enabled": False,
+        "backup_ship_seconds": 0,
     }
     run = lab.playbook(variables=variables).check()
     target.let_in(lab.run("cat /etc/vedfolnir/backup/id_ed25519.pub"))

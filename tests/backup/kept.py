@@ -117,3 +117,25 @@ def other_settings(lab: Lab, **changed: t.Any) -> str:
     content = json.loads(lab.run(f"cat {SETTINGS}")) | changed
     lab.run("umask 077; cat >/root/other.json", stdin=json.dumps(content))
     return "/root/other.json"
+
+
+def restic(lab: Lab, arguments: str, stdin: str | None = None) -> str:
+    """Call restic as the program does, with the keys of the host."""
+    script = (
+        "import json,os,sys;s=json.load(open('/etc/vedfolnir/backup/settings.json'));"
+        "os.execv('/usr/bin/restic',['restic','-r',s['repository'],'-p',"
+        "s['secrets_directory']+'/repository_key','-o','sftp.args='+s['sftp_arguments']]"
+        "+sys.argv[1:])"
+    )
+    return lab.run(f'python3 -c "{script}" {arguments}', stdin=stdin)
+
+
+def kill(lab: Lab, arguments: str, moment: str) -> None:
+    """Start the program and kill it and all that it has started, when it says something."""
+    lab.run(
+        f"rm -f /run/said; setsid sh -c 'echo $$ >/run/pid; exec {PROGRAM} {arguments} "
+        ">/run/said 2>&1' </dev/null >/dev/null 2>&1 & "
+        f"until grep -q '{moment}' /run/said 2>/dev/null; do sleep 0.05; done; "
+        "kill -9 -$(cat /run/pid)",
+        timeout=300,
+    )

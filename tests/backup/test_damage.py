@@ -6,6 +6,7 @@ import time
 
 import kept
 import pytest
+from kept import kill, restic
 from lab import Lab
 from target import DIRECTORY, Target
 
@@ -39,17 +40,6 @@ def test_a_flipped_byte_in_the_repository(ready: Lab, target: Target, backed_up:
             target.run(poke.format(value))
         assert int(target.run(read)) == value
     assert kept.program(ready, f"drill --id {backed_up}").returncode == 0
-
-
-def restic(lab: Lab, arguments: str, stdin: str | None = None) -> str:
-    """Call restic as the program does, with the keys of the host."""
-    script = (
-        "import json,os,sys;s=json.load(open('/etc/vedfolnir/backup/settings.json'));"
-        "os.execv('/usr/bin/restic',['restic','-r',s['repository'],'-p',"
-        "s['secrets_directory']+'/repository_key','-o','sftp.args='+s['sftp_arguments']]"
-        "+sys.argv[1:])"
-    )
-    return lab.run(f'python3 -c "{script}" {arguments}', stdin=stdin)
 
 
 def test_an_altered_manifest(ready: Lab, backed_up: str) -> None:
@@ -178,14 +168,3 @@ def test_a_restore_that_is_killed(ready: Lab, moment: str) -> None:
 def before_id(lab: Lab) -> str:
     """Return the newest backup."""
     return kept.newest(lab)
-
-
-def kill(lab: Lab, arguments: str, moment: str) -> None:
-    """Start the program and kill it and all that it has started, when it says something."""
-    lab.run(
-        f"rm -f /run/said; setsid sh -c 'echo $$ >/run/pid; exec {kept.PROGRAM} {arguments} "
-        ">/run/said 2>&1' </dev/null >/dev/null 2>&1 & "
-        f"until grep -q '{moment}' /run/said 2>/dev/null; do sleep 0.05; done; "
-        "kill -9 -$(cat /run/pid)",
-        timeout=300,
-    )

@@ -1,0 +1,151 @@
+# Copyright: Vedfolnir stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Look after what is streamed, and ship it off the host: every minute, by a timer."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_report as report
+from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_streams as streams
+from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_base import (
+    BackupError,
+    Say,
+    Settings,
+    TargetError,
+    output,
+)
+from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_gtid import GtidSet
+from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_restic import Restic, Saved
+from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_take import compose
+
+LOCK = "/run/vedfolnir/ship.lock"
+_ARRIVE_SECONDS = 5.0
+_QUESTION = "SELECT @@server_uuid, @@GLOBAL.gtid_executed"
+
+
+def _ask(settings: Settings) -> tuple[str, GtidSet]:
+    """Return the running server and what it has committed."""
+    client = ["mysql", "--defaults-extra-file=/run/secrets/binlogs.cnf", "--connect-timeout=5"]
+    client += ["--batch", "--skip-column-names", f"--execute={_QUESTION}"]
+    answer = output(compose(settings, "exec", "-T", "mysql-binlogs", *client))
+    server, _separator, executed = answer.strip().partition("\t")
+    return server, GtidSet.parse(executed.replace("\\n", ""))
+
+
+def _look_at_mysql(settings: Settings, known: streams.Known) -> GtidSet:
+    """Compare what has arrived with what the server has; return what does not arrive."""
+    place = settings.streams_directory
+    looked = time.time_ns() // 1000
+    server, executed = _ask(settings)
+    end = time.monotonic() + _ARRIVE_SECONDS
+    while True:
+        found = {one.uuid: one for one in streams.servers([place])}.get(server)
+        before = known.get("servers", {}).get(server, {})
+        files = streams.look(found, before.get("files", {})) if found else {}
+        arrived = GtidSet()
+        if files:
+            last = files[max(files)]
+            arrived = GtidSet.parse(last["previous"]) | GtidSet.parse(last["gtids"])
+        missing = executed - arrived
+        if not missing or time.monotonic() > end:
+            break
+        time.sleep(0.5)
+    current = before.get("current", 0) if missing else looked
+    entry = {"files": files, "gtids": str(arrived), "current": current}
+    known.setdefault("servers", {})[server] = entry
+    known["mysql"] = {"server": server, "looked": looked, "current": current}
+    return missing
+
+
+def _look_at_redis(settings: Settings, known: streams.Known) -> None:
+    place = settings.streams_directory
+    looked = time.time_ns() // 1000
+    kept = streams.keep_redis(os.path.join(settings.project_src, "data", "redis"), place)
+    sizes = {entry.name: entry.stat().st_size for entry in os.scandir(kept)}
+    there = {os.path.basename(one.path) for one in streams.generations([place])}
+    files = known.get("redis", {}).get("files", {}) | {os.path.basename(kept): sizes}
+    known["redis"] = {
+        "current": looked,
+        "files": {name: sizes for name, sizes in files.items() if name in there},
+    }
+
+
+def look(settings: Settings, say: Say) -> list[str]:
+    """Look after the streams and remember how far they go; return what is wrong in words."""
+    place = settings.streams_directory
+    os.makedirs(place, mode=0o700, exist_ok=True)
+    known = streams.read_known([place])
+    problems: list[str] = []
+    missing = GtidSet()
+    try:
+        missing = _look_at_mysql(settings, known)
+        if missing:
+            problems.append(f"binary logs do not arrive: {_shortened(missing)} is not there")
+    except BackupError as exc:
+        problems.append(f"binary logs: {exc}")
+    try:
+        _look_at_redis(settings, known)
+    except (BackupError, OSError) as exc:
+        problems.append(f"append-only files: {exc}")
+    state = report.read(settings)
+    backup = state.get("backup", {})
+    gap = GtidSet()
+    server = known.get("mysql", {}).get("server", "")
+    if not problems and backup.get("gtid"):
+        files = known["servers"][server]["files"]
+        gap = streams.whole_since(GtidSet.parse(backup["gtid"]), files)
+        problems += [f"{name} is shorter than it was" for name in streams.shortened(files)]
+        if gap:
+            problems.append(
+                f"binary logs have a gap since the newest backup: {_shortened(gap)} is missing; "
+                "take a backup, from which on every point can be reached again"
+            )
+    streams.tidy(place, settings.streams_keep_days, float(backup.get("succeeded", 0)))
+    there = {one.uuid for one in streams.servers([place])}
+    known["servers"] = {
+        name: entry for name, entry in known.get("servers", {}).items() if name in there
+    }
+    streams.write_known(place, known)
+    figures = {
+        "mysql": known.get("mysql", {}).get("current", 0) / 1000000,
+        "redis": known.get("redis", {}).get("current", 0) / 1000000,
+        "gap": int(bool(gap)),
+    }
+    report.remember(settings, "streams", **figures)
+    for problem in problems:
+        say(problem)
+    return problems
+
+
+def _shortened(gtids: GtidSet) -> str:
+    text = str(gtids)
+    return text if len(text) < 200 else f"{text[:200]} …"
+
+
+def run(settings: Settings, restic: Restic, say: Say) -> None:
+    """Look after the streams and ship them.
+
+    Raises:
+        BackupError: when something is wrong with them; what is there was shipped nevertheless.
+    """
+    begun = time.monotonic()
+    problems = look(settings, say)
+    try:
+        saved = _save(settings, restic)
+    except TargetError as exc:
+        if "already locked" not in str(exc):
+            raise
+        # What a killed process of this host has left; not that of another one.
+        restic.unlock()
+        saved = _save(settings, restic)
+    seconds = round(time.monotonic() - begun, 1)
+    report.remember(settings, "ship", succeeded=time.time(), added=saved.added, duration=seconds)
+    say(f"shipped {saved.bytes} bytes, {saved.added} new, {seconds} s")
+    if problems:
+        raise BackupError("; ".join(problems))
+
+
+def _save(settings: Settings, restic: Restic) -> Saved:
+    return restic.save_paths("", streams.PART, [settings.streams_directory])

@@ -1,0 +1,277 @@
+# Copyright: Vedfolnir stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Bring a scratch instance from its backup to a point: replay logs of MySQL, cut those of Redis."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import typing as t
+
+from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_aof as aof
+from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_manifest as manifests
+from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_redis as redis
+from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_replay as replay
+from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_streams as streams
+from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_base import (
+    BackupError,
+    DamagedError,
+    Say,
+    Settings,
+    output,
+    process,
+)
+from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_gtid import GtidSet
+from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_point import Point, utc
+from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_restic import Restic
+from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_scratch import DATA, Scratch
+from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_take import DOCKER, check_aof
+
+_MICRO = 1000000
+_T = t.TypeVar("_T")
+_FETCHED = "streams"
+
+
+def choose(settings: Settings, restic: Restic, point: Point) -> str:
+    """Return the id of the newest backup from which a point can be reached.
+
+    Raises:
+        BackupError: when there is none.
+    """
+    if point.kind in ("latest", "backup"):
+        return point.text
+    snapshots = restic.snapshots()
+    found = manifests.complete(snapshots)
+    for backup in sorted(found, key=manifests.time_of, reverse=True):
+        # Its dump was made later than that, so it cannot be of before.
+        if point.kind == "time" and manifests.time_of(backup).timestamp() * _MICRO > point.moment:
+            continue
+        text = restic.read_text(found[backup][manifests.PART].id, manifests.FILE)
+        manifest = manifests.verify(text, settings.secret("manifest_key"), backup)
+        if _is_before(manifest["parts"]["mysql"], point):
+            return backup
+    oldest = f"; the oldest is {next(iter(found))}" if found else ""
+    raise BackupError(f"there is no backup of before {point.title}{oldest}")
+
+
+def _is_before(part: t.Mapping[str, t.Any], point: Point) -> bool:
+    if point.kind == "time":
+        return bool(0 < int(part.get("moment", 0)) <= point.moment)
+    have = GtidSet.parse(part["gtid"])
+    return all(
+        have.runs.get(server, [(0, 0)])[-1][1] <= runs[-1][1]
+        for server, runs in point.gtids.runs.items()
+    )
+
+
+class Since:
+    """What happened between a backup and a point."""
+
+    def __init__(
+        self, settings: Settings, restic: Restic, say: Say, scratch: Scratch, point: Point
+    ) -> None:
+        """Take the host's own copies, or what was shipped if they are gone."""
+        self._settings, self._restic, self._say = settings, restic, say
+        self._scratch, self._point = scratch, point
+        self._roots = [settings.streams_directory]
+        self._fetched = False
+        self._plan: replay.Plan | None = None
+
+    @property
+    def counts(self) -> bool:
+        """Whether there is anything but the backup.
+
+        Raises:
+            BackupError: when there should be.
+        """
+        if not self._point.replays:
+            return False
+        if self._settings.binlogs_image:
+            return True
+        if self._point.kind == "latest":
+            return False
+        raise BackupError(
+            f"{self._point.text}: nothing but backups is kept here, see backup_binlogs_enabled; "
+            "name one by its id"
+        )
+
+    def _fetch(self) -> bool:
+        """Bring what was shipped to the scratch directory; tell whether there is something new."""
+        if self._fetched:
+            return False
+        self._fetched = True
+        shipped = [one for one in self._restic.snapshots() if one.part == streams.PART]
+        if not shipped:
+            return False
+        self._say(f"fetch the logs that were shipped at {shipped[-1].time[:19]}")
+        target = self._scratch.path(_FETCHED)
+        self._restic.restore(shipped[-1].id, target)
+        for where, _directories, names in os.walk(target):
+            if streams.KNOWN in names:
+                self._roots.append(where)
+                return True
+        return False
+
+    def _reached(self, attempt: t.Callable[[], _T]) -> _T:
+        """Try with the host's own copies, then with those that were shipped, too."""
+        try:
+            return attempt()
+        except replay.PointError:
+            if not self._fetch():
+                raise
+            return attempt()
+
+    # MySQL
+
+    def plan(self) -> replay.Plan:
+        """Return the way from the backup to the point.
+
+        Raises:
+            PointError: when there is none.
+        """
+        if self._plan is None:
+            self._plan = self._reached(self._planned)
+        return self._plan
+
+    def _planned(self) -> replay.Plan:
+        part = self._scratch.manifest["parts"]["mysql"]
+        moment = int(part.get("moment", 0))
+        return replay.plan(
+            GtidSet.parse(part["gtid"]),
+            moment,
+            streams.servers(self._roots),
+            self._point,
+            streams.read_known(self._roots),
+        )
+
+    def mysql(self) -> None:
+        """Replay into the scratch MySQL, and compare what it has then with what it should have.
+
+        Raises:
+            DamagedError: when that did not work.
+        """
+        way = self.plan()
+        client = ["mysql", "--defaults-extra-file=/run/secrets/root.cnf", "--binary-mode"]
+        argv = self._scratch.exec("mysql", *client)
+        with process(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as (child, complaint):
+            sink = t.cast("t.IO[bytes]", child.stdin)
+            try:
+                for step in way.steps:
+                    self._replay(step, sink)
+                sink.close()
+            except BrokenPipeError as exc:
+                child.wait()
+                raise DamagedError(f"mysql: the logs cannot be replayed: {complaint()}") from exc
+            if child.wait() != 0:
+                raise DamagedError(f"mysql: the logs cannot be replayed: {complaint()}")
+        found = self._scratch.mysql("SELECT @@server_uuid, @@GLOBAL.gtid_executed")
+        own, _separator, executed = found.partition("\t")
+        there = GtidSet.parse(executed.replace("\\n", ""))
+        there = GtidSet({name: runs for name, runs in there.runs.items() if name != own})
+        if there != way.expected:
+            raise DamagedError(
+                f"mysql: {way.expected - there or 'nothing'} is missing and "
+                f"{there - way.expected or 'nothing'} is too much after the replay"
+            )
+        self._say(
+            f"mysql: {way.count} transactions replayed, the last was committed at {utc(way.last)}"
+        )
+
+    def _replay(self, step: replay.Step, sink: t.IO[bytes]) -> None:
+        path = self._scratch.path("replayed")
+        # Only what is to be replayed: mysqlbinlog stumbles over an end that is not whole.
+        with open(step.path, "rb") as source, open(path, "wb") as target:
+            left = step.end
+            while left > 0 and (block := source.read(min(left, 1 << 20))):
+                left -= target.write(block)
+        os.chmod(path, 0o644)
+        argv = [DOCKER, "run", "--rm", "--network=none", "--read-only", "--cap-drop=ALL"]
+        argv += ["--user=65534:65534", "--security-opt=no-new-privileges", "--log-driver=none"]
+        argv += [f"--volume={path}:/replayed:ro", "--entrypoint=", self._settings.binlogs_image]
+        argv += ["mysqlbinlog", "--no-defaults", "--verify-binlog-checksum"]
+        if step.include is not None:
+            argv.append(f"--include-gtids={step.include}")
+        with process([*argv, "/replayed"], stdout=subprocess.PIPE) as (child, complaint):
+            for line in replay.without_accounts(t.cast("t.IO[bytes]", child.stdout)):
+                sink.write(line)
+            if child.wait() != 0:
+                raise DamagedError(f"mysql: {os.path.basename(step.path)}: {complaint()}")
+        os.unlink(path)
+
+    # Redis
+
+    def _generation(self) -> tuple[streams.Generation, list[tuple[str, int]], int]:
+        """Return what Redis is restored from: the files with their sizes, and the last second."""
+        every = streams.generations(self._roots)
+        known = streams.read_known(self._roots).get("redis", {})
+        moment = self._moment()
+        before = [one for one in every if moment is None or one.since <= moment]
+        if not before:
+            raise replay.PointError("redis: there is no append-only file of before the point")
+        one = before[-1]
+        sizes = known.get("files", {}).get(os.path.basename(one.path), {})
+        files, last, reached = [], 0, False
+        names = one.names
+        for name in names:
+            path = os.path.join(one.path, name)
+            there = os.stat(path).st_size if os.path.exists(path) else -1
+            if there < sizes.get(name, 0):
+                raise replay.PointError(
+                    f"redis: {name} is shorter than it was, {max(there, 0)} bytes of {sizes[name]}"
+                )
+            if name == names[0]:
+                files.append((name, there))
+                continue
+            with open(path, "rb") as handle:
+                cut = aof.cut(handle, None if moment is None else -(-moment // _MICRO))
+            if cut.torn and name != names[-1]:
+                raise replay.PointError(f"redis: {name} breaks off at byte {cut.size}")
+            files.append((name, cut.size))
+            last = cut.last or last
+            if reached := cut.reached:
+                break
+        later = one is not every[-1]
+        if moment is not None and not reached and not later:
+            current = max(int(known.get("current", 0)), last * _MICRO)
+            if moment > current:
+                raise replay.PointError(
+                    f"redis: the append-only file is known to be whole until {utc(current)}, and "
+                    f"{self._point.title} is later; for all that there is say restore_to=latest"
+                )
+        return one, files, last
+
+    def _moment(self) -> int | None:
+        """Return the time up to which Redis is restored: with transactions, that of the last."""
+        if self._point.kind == "time":
+            return self._point.moment
+        return self.plan().last if self._point.kind == "gtids" else None
+
+    def redis(self) -> None:
+        """Lay down Redis' files as they were at the point, let its tools check them, start it.
+
+        Raises:
+            DamagedError: when they find something.
+        """
+        one, files, last = self._reached(self._generation)
+        data = self._scratch.path(DATA["redis"])
+        target = os.path.join(data, "appendonlydir")
+        os.makedirs(target)
+        for name, size in files:
+            path = os.path.join(target, name)
+            shutil.copy2(os.path.join(one.path, name), path)
+            os.truncate(path, size)
+        kept = {name for name, _size in files}
+        lines = [
+            line for line in one.manifest.splitlines() if kept & set(redis.listed(f"{line}\n"))
+        ]
+        manifest = os.path.join(target, "appendonly.aof.manifest")
+        with open(manifest, "w", encoding="utf-8") as handle:
+            handle.write("".join(f"{line}\n" for line in lines))
+        status = os.stat(data)
+        for name in (".", *os.listdir(target)):
+            os.chown(os.path.join(target, name), status.st_uid, status.st_gid)
+        check_aof(self._scratch.redis_image, data, "appendonlydir/appendonly.aof.manifest")
+        output(self._scratch.up("redis"))
+        until = f", the last command is of {utc(last * _MICRO)[:19]}" if last else ""
+        self._say(f"redis: {len(files)} files, checked by Redis{until}")
