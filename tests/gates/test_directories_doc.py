@@ -40,6 +40,7 @@ IN_CONTAINERS = (
     "/var/cache/nginx",
     "/var/lib/grafana",
     "/var/lib/grafana/*",
+    "/var/lib/binlogs",
     "/var/lib/mysql",
     "/var/lib/mysql/*",
     "/var/run/mysqld",
