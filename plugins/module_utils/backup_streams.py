@@ -6,6 +6,8 @@ They lie below ``backups/streams``, away from the servers' own directories:
 
 - ``mysql/SERVER/CONNECTION/FILE``: what ``mysql-binlogs`` receives; the connection is named by its
   time in nanoseconds. A data directory that was made anew is another server.
+- ``mysql/SERVER/purged``: transactions that this server had when it was first seen and that are in
+  no log of it: those of the backup that it was restored from.
 - ``redis/SEEN/FILE``: hard links to the files that Redis writes, so that they outlive their
   directory and what is appended is there at once. A rewrite begins a new one, named by the time in
   microseconds at which it was first seen.
@@ -49,18 +51,26 @@ class Server:
         uuid: Its name.
         since: When its first connection began, microseconds of Unix time.
         copies: Paths of each file by its name, the newest last.
+        purged: What it has that is in none of its logs.
     """
 
     uuid: str
     since: int
     copies: dict[str, list[str]]
+    purged: GtidSet = dataclasses.field(default_factory=GtidSet)
 
     def files(self) -> list[binlog.LogFile]:
         """Read the best copy of each file."""
         return [
-            max((binlog.read(path) for path in paths), key=lambda log: log.end)
+            max((self.read(path) for path in paths), key=lambda log: log.end)
             for _name, paths in sorted(self.copies.items())
         ]
+
+    def read(self, path: str, offset: int = 0) -> binlog.LogFile:
+        """Read a file, see :func:`backup_binlog.read`; all of ``purged`` was before it."""
+        log = binlog.read(path, offset)
+        log.previous = log.previous | self.purged
+        return log
 
 
 @dataclasses.dataclass
@@ -104,11 +114,19 @@ def servers(roots: t.Sequence[str]) -> list[Server]:
             for connection in _numbered(os.path.join(place, uuid)):
                 since = int(connection) // 1000
                 server = found.setdefault(uuid, Server(uuid, since, {}))
+                server.purged = server.purged | _purged(os.path.join(place, uuid))
                 server.since = min(server.since, since)
                 where = os.path.join(place, uuid, connection)
                 for name in sorted(os.listdir(where)):
                     server.copies.setdefault(name, []).append(os.path.join(where, name))
     return sorted(found.values(), key=lambda one: one.since)
+
+
+def _purged(place: str) -> GtidSet:
+    with contextlib.suppress(FileNotFoundError):
+        with open(os.path.join(place, "purged"), encoding="utf-8") as handle:
+            return GtidSet.parse(handle.read().replace("\\n", ""))
+    return GtidSet()
 
 
 def generations(roots: t.Sequence[str]) -> list[Generation]:
@@ -232,9 +250,8 @@ def _remove_empty(place: str, running: bool) -> None:
     for connection in connections[:-1] if running else connections:
         with contextlib.suppress(OSError):
             os.rmdir(os.path.join(place, connection))
-    if not running:
-        with contextlib.suppress(OSError):
-            os.rmdir(place)
+    if not running and not _numbered(place):
+        shutil.rmtree(place)
 
 
 def _remove_if_old(path: str, limit: float) -> None:
@@ -284,7 +301,7 @@ def look(server: Server, before: Known) -> Known:
             found[name] = old
             continue
         again = old["end"] if old and old["path"] == path else 0
-        log = binlog.read(path, again)
+        log = server.read(path, again)
         if not log.begun:
             continue
         gtids = log.gtids | (GtidSet.parse(old["gtids"]) if again else GtidSet())

@@ -168,8 +168,9 @@ def test_the_longer_copy_counts(area: Area) -> None:
 @pytest.fixture
 def restored(area: Area) -> Area:
     """After second 50 another server goes on from transaction 4 of the first."""
-    content = log(f"{A}:1-2", (A, 3, 45), (A, 4, 46), (B, 1, 60), (B, 2, 70))
+    content = log("", (A, 3, 45), (A, 4, 46), (B, 1, 60), (B, 2, 70))
     area.add(B, 50, "binlog.000004", content)
+    (area.root / "mysql" / B / "purged").write_text(f"{A}:1-2\\n\n", encoding="utf-8")
     area.known["servers"][B] = {"gtids": f"{A}:1-4,{B}:1-2", "current": 80 * SECOND}
     return area
 
