@@ -66,6 +66,7 @@ def plan(
     have: GtidSet,
     moment: int,
     servers: t.Sequence[streams.Server],
+    number: int,
     point: Point,
     known: streams.Known,
 ) -> Plan:
@@ -75,15 +76,13 @@ def plan(
         have: The transactions of the backup.
         moment: When it was taken, microseconds of Unix time.
         servers: Whose logs there are, in order.
+        number: Which of them was production at the point, see :func:`preferred`.
         point: Where to go.
         known: How far the logs went when they were last looked at.
 
     Raises:
         PointError: when that is not possible, with the last point that is.
     """
-    if not servers:
-        raise PointError(f"there are no binary logs; {_reachable(Plan())}")
-    number = _server_of(have, servers, point)
     files, gap = _files_since(servers[number], have)
     result = Plan(expected=have, last=moment)
     if gap:
@@ -100,30 +99,25 @@ def _reachable(result: Plan) -> str:
     return f"the last point that can be reached is restore_to='{utc(result.last)}'"
 
 
-def _server_of(have: GtidSet, servers: t.Sequence[streams.Server], point: Point) -> int:
-    """Return the number of the server that was production at the point."""
+def preferred(servers: t.Sequence[streams.Server], point: Point) -> list[int]:
+    """Return which servers may have been production at a point, the likeliest first.
+
+    The last one need not be: a host that was made anew to be restored onto has one, too.
+    """
+    newest_first = list(reversed(range(len(servers))))
     if point.kind == "time":
-        began = [n for n, server in enumerate(servers) if server.since <= point.moment]
-        return began[-1] if began else 0
+        began = [number for number in newest_first if servers[number].since <= point.moment]
+        return began or newest_first[-1:]
     if point.kind == "gtids":
-        for number, server in enumerate(servers):
-            if point.gtids - have <= _all(server):
-                return number
-    return len(servers) - 1
-
-
-def _all(server: streams.Server) -> GtidSet:
-    logs = [log for log in server.files() if log.begun]
-    result = GtidSet()
-    for log in logs:
-        result = result | log.previous | log.gtids
-    return result
+        have = [n for n, server in enumerate(servers) if point.gtids <= server.history]
+        return have or newest_first[:1]
+    return newest_first
 
 
 def _files_since(server: streams.Server, have: GtidSet) -> tuple[list[binlog.LogFile], GtidSet]:
     """Return the files from where a set of transactions ends, and what is missing before them."""
     chosen: list[binlog.LogFile] = []
-    for log in reversed([log for log in server.files() if log.begun]):
+    for log in reversed([log for log in server.files if log.begun]):
         chosen.insert(0, log)
         if log.previous <= have:
             return chosen, GtidSet()
@@ -133,7 +127,7 @@ def _files_since(server: streams.Server, have: GtidSet) -> tuple[list[binlog.Log
 def _bridge(result: Plan, servers: t.Sequence[streams.Server], gap: GtidSet) -> None:
     """Take what is missing from the logs of earlier servers: those of a data directory before."""
     for server in servers:
-        for log in server.files():
+        for log in server.files:
             there = gap - (gap - log.gtids) - result.expected
             if there:
                 result.steps.append(Step(log.path, log.end, there))

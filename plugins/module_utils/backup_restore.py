@@ -26,7 +26,7 @@ from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_base import
 )
 from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_restic import Restic
 from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_scratch import DATA, Scratch
-from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_since import Since, choose
+from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_since import Since
 from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_take import compose
 from ansible_collections.vedfolnir.stack.plugins.module_utils.files import write_atomic
 
@@ -95,8 +95,12 @@ class Restore:
         """
         self._settings, self._say = settings, say
         self._point = points.parse(wanted)
-        self._scratch = Scratch(settings, restic, say, choose(settings, restic, self._point))
-        self._since = Since(settings, restic, say, self._scratch, self._point)
+        self._since = Since(settings, restic, say, self._point)
+        try:
+            self._scratch = Scratch(settings, restic, say, self._since.choose())
+        except BaseException:
+            self._since.remove()
+            raise
         self._parts = [part for part in PARTS if part in (parts or DATA)]
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         self._kept = os.path.join(settings.project_src, "backups", f"replaced-{stamp}")
@@ -109,7 +113,7 @@ class Restore:
         try:
             return self._planned()
         finally:
-            self._scratch.remove()
+            self._since.remove()
 
     def _planned(self) -> list[str]:
         manifest = self._scratch.manifest
@@ -146,11 +150,11 @@ class Restore:
     def _bring(self, part: str) -> None:
         """Bring a part to life as it was at the point."""
         if part == "redis" and self._since.counts:
-            self._since.redis()
+            self._since.redis(self._scratch)
             return
         self._scratch.bring(part)
         if part == "mysql" and self._since.counts:
-            self._since.mysql()
+            self._since.mysql(self._scratch)
 
     def _services(self) -> list[str]:
         """Return the services that must not run while directories change places."""
@@ -180,6 +184,7 @@ class Restore:
             self._exchange()
         finally:
             self._scratch.remove()
+            self._since.remove()
         seconds = round(time.monotonic() - begun, 1)
         report.remember(
             self._settings, "restore", id=self._scratch.id, succeeded=time.time(), duration=seconds

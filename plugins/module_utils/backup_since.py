@@ -24,38 +24,16 @@ from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_base import
 )
 from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_gtid import GtidSet
 from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_point import Point, utc
-from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_restic import Restic
+from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_restic import Restic, Snapshot
 from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_scratch import DATA, Scratch
 from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_take import DOCKER, check_aof
 
 _MICRO = 1000000
 _T = t.TypeVar("_T")
-_FETCHED = "streams"
-
-
-def choose(settings: Settings, restic: Restic, point: Point) -> str:
-    """Return the id of the newest backup from which a point can be reached.
-
-    Raises:
-        BackupError: when there is none.
-    """
-    if point.kind in ("latest", "backup"):
-        return point.text
-    snapshots = restic.snapshots()
-    found = manifests.complete(snapshots)
-    for backup in sorted(found, key=manifests.time_of, reverse=True):
-        # Its dump was made later than that, so it cannot be of before.
-        if point.kind == "time" and manifests.time_of(backup).timestamp() * _MICRO > point.moment:
-            continue
-        text = restic.read_text(found[backup][manifests.PART].id, manifests.FILE)
-        manifest = manifests.verify(text, settings.secret("manifest_key"), backup)
-        if _is_before(manifest["parts"]["mysql"], point):
-            return backup
-    oldest = f"; the oldest is {next(iter(found))}" if found else ""
-    raise BackupError(f"there is no backup of before {point.title}{oldest}")
 
 
 def _is_before(part: t.Mapping[str, t.Any], point: Point) -> bool:
+    """Tell whether a backup was taken before a point."""
     if point.kind == "time":
         return bool(0 < int(part.get("moment", 0)) <= point.moment)
     have = GtidSet.parse(part["gtid"])
@@ -68,15 +46,21 @@ def _is_before(part: t.Mapping[str, t.Any], point: Point) -> bool:
 class Since:
     """What happened between a backup and a point."""
 
-    def __init__(
-        self, settings: Settings, restic: Restic, say: Say, scratch: Scratch, point: Point
-    ) -> None:
-        """Take the host's own copies, or what was shipped if they are gone."""
-        self._settings, self._restic, self._say = settings, restic, say
-        self._scratch, self._point = scratch, point
+    def __init__(self, settings: Settings, restic: Restic, say: Say, point: Point) -> None:
+        """Begin with the host's own copies; what was shipped comes when they do not do."""
+        self._settings, self._restic, self._say, self._point = settings, restic, say, point
+        self._fetched = os.path.join(settings.work_directory, "fetched")
         self._roots = [settings.streams_directory]
-        self._fetched = False
+        self._servers: list[streams.Server] | None = None
+        self._snapshots: list[Snapshot] = []
+        self._parts: dict[str, dict[str, t.Any]] = {}
+        self._server = ""
+        self._backup = ""
         self._plan: replay.Plan | None = None
+
+    def remove(self) -> None:
+        """Remove what was fetched."""
+        shutil.rmtree(self._fetched, ignore_errors=True)
 
     @property
     def counts(self) -> bool:
@@ -97,19 +81,20 @@ class Since:
         )
 
     def _fetch(self) -> bool:
-        """Bring what was shipped to the scratch directory; tell whether there is something new."""
-        if self._fetched:
+        """Bring what was shipped; tell whether there is something new."""
+        if len(self._roots) > 1:
             return False
-        self._fetched = True
-        shipped = [one for one in self._restic.snapshots() if one.part == streams.PART]
+        self._snapshots = self._snapshots or self._restic.snapshots()
+        shipped = [one for one in self._snapshots if one.part == streams.PART]
         if not shipped:
             return False
         self._say(f"fetch the logs that were shipped at {shipped[-1].time[:19]}")
-        target = self._scratch.path(_FETCHED)
-        self._restic.restore(shipped[-1].id, target)
-        for where, _directories, names in os.walk(target):
+        self.remove()
+        self._restic.restore(shipped[-1].id, self._fetched)
+        for where, _directories, names in os.walk(self._fetched):
             if streams.KNOWN in names:
                 self._roots.append(where)
+                self._servers = None
                 return True
         return False
 
@@ -121,6 +106,57 @@ class Since:
             if not self._fetch():
                 raise
             return attempt()
+
+    # Where from
+
+    def choose(self) -> str:
+        """Return the id of the newest backup that the point can be reached from.
+
+        Raises:
+            BackupError: when there is none.
+        """
+        if not self.counts:
+            return self._point.text
+        self._snapshots = self._restic.snapshots()
+        return self._reached(self._chosen)
+
+    def _every(self) -> list[streams.Server]:
+        if self._servers is None:
+            self._servers = streams.servers(self._roots)
+        return self._servers
+
+    def _chosen(self) -> str:
+        """Return a backup that is part of the history of the server that counts at the point.
+
+        A backup of another history, as one that was taken before a restore to an earlier point,
+        would bring back what that restore has undone.
+        """
+        found = manifests.complete(self._snapshots)
+        newest_first = sorted(found, key=manifests.time_of, reverse=True)
+        every = self._every()
+        for number in replay.preferred(every, self._point):
+            for backup in newest_first:
+                if self._leads(backup, found[backup], every[number]):
+                    self._server, self._backup = every[number].uuid, backup
+                    return backup
+        if not every:
+            raise replay.PointError("there are no binary logs; name a backup by its id")
+        oldest = f"; the oldest is {newest_first[-1]}" if found else ""
+        raise replay.PointError(
+            f"there is no backup of before {self._point.title} whose logs are there{oldest}"
+        )
+
+    def _leads(self, backup: str, parts: t.Mapping[str, Snapshot], server: streams.Server) -> bool:
+        point = self._point
+        # Its dump was made later than that, so it cannot be of before.
+        if point.kind == "time" and manifests.time_of(backup).timestamp() * _MICRO > point.moment:
+            return False
+        if backup not in self._parts:
+            text = self._restic.read_text(parts[manifests.PART].id, manifests.FILE)
+            manifest = manifests.verify(text, self._settings.secret("manifest_key"), backup)
+            self._parts[backup] = manifest["parts"]["mysql"]
+        part = self._parts[backup]
+        return _is_before(part, point) and GtidSet.parse(part["gtid"]) <= server.history
 
     # MySQL
 
@@ -135,17 +171,17 @@ class Since:
         return self._plan
 
     def _planned(self) -> replay.Plan:
-        part = self._scratch.manifest["parts"]["mysql"]
-        moment = int(part.get("moment", 0))
+        part, every = self._parts[self._backup], self._every()
         return replay.plan(
             GtidSet.parse(part["gtid"]),
-            moment,
-            streams.servers(self._roots),
+            int(part.get("moment", 0)),
+            every,
+            [server.uuid for server in every].index(self._server),
             self._point,
             streams.read_known(self._roots),
         )
 
-    def mysql(self) -> None:
+    def mysql(self, scratch: Scratch) -> None:
         """Replay into the scratch MySQL, and compare what it has then with what it should have.
 
         Raises:
@@ -153,19 +189,19 @@ class Since:
         """
         way = self.plan()
         client = ["mysql", "--defaults-extra-file=/run/secrets/root.cnf", "--binary-mode"]
-        argv = self._scratch.exec("mysql", *client)
+        argv = scratch.exec("mysql", *client)
         with process(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as (child, complaint):
             sink = t.cast("t.IO[bytes]", child.stdin)
             try:
                 for step in way.steps:
-                    self._replay(step, sink)
+                    self._replay(scratch, step, sink)
                 sink.close()
             except BrokenPipeError as exc:
                 child.wait()
                 raise DamagedError(f"mysql: the logs cannot be replayed: {complaint()}") from exc
             if child.wait() != 0:
                 raise DamagedError(f"mysql: the logs cannot be replayed: {complaint()}")
-        found = self._scratch.mysql("SELECT @@server_uuid, @@GLOBAL.gtid_executed")
+        found = scratch.mysql("SELECT @@server_uuid, @@GLOBAL.gtid_executed")
         own, _separator, executed = found.partition("\t")
         there = GtidSet.parse(executed.replace("\\n", ""))
         there = GtidSet({name: runs for name, runs in there.runs.items() if name != own})
@@ -178,8 +214,8 @@ class Since:
             f"mysql: {way.count} transactions replayed, the last was committed at {utc(way.last)}"
         )
 
-    def _replay(self, step: replay.Step, sink: t.IO[bytes]) -> None:
-        path = self._scratch.path("replayed")
+    def _replay(self, scratch: Scratch, step: replay.Step, sink: t.IO[bytes]) -> None:
+        path = scratch.path("replayed")
         # Only what is to be replayed: mysqlbinlog stumbles over an end that is not whole.
         with open(step.path, "rb") as source, open(path, "wb") as target:
             left = step.end
@@ -247,14 +283,14 @@ class Since:
             return self._point.moment
         return self.plan().last if self._point.kind == "gtids" else None
 
-    def redis(self) -> None:
+    def redis(self, scratch: Scratch) -> None:
         """Lay down Redis' files as they were at the point, let its tools check them, start it.
 
         Raises:
             DamagedError: when they find something.
         """
         one, files, last = self._reached(self._generation)
-        data = self._scratch.path(DATA["redis"])
+        data = scratch.path(DATA["redis"])
         target = os.path.join(data, "appendonlydir")
         os.makedirs(target)
         for name, size in files:
@@ -271,7 +307,7 @@ class Since:
         status = os.stat(data)
         for name in (".", *os.listdir(target)):
             os.chown(os.path.join(target, name), status.st_uid, status.st_gid)
-        check_aof(self._scratch.redis_image, data, "appendonlydir/appendonly.aof.manifest")
-        output(self._scratch.up("redis"))
+        check_aof(scratch.redis_image, data, "appendonlydir/appendonly.aof.manifest")
+        output(scratch.up("redis"))
         until = f", the last command is of {utc(last * _MICRO)[:19]}" if last else ""
         self._say(f"redis: {len(files)} files, checked by Redis{until}")

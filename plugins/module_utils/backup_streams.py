@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import json
 import os
@@ -59,8 +60,17 @@ class Server:
     copies: dict[str, list[str]]
     purged: GtidSet = dataclasses.field(default_factory=GtidSet)
 
+    @functools.cached_property
+    def history(self) -> GtidSet:
+        """All that this server has ever committed, or was restored with."""
+        result = self.purged
+        for log in self.files:
+            result = result | log.previous | log.gtids
+        return result
+
+    @functools.cached_property
     def files(self) -> list[binlog.LogFile]:
-        """Read the best copy of each file."""
+        """The best copy of each file."""
         return [
             max((self.read(path) for path in paths), key=lambda log: log.end)
             for _name, paths in sorted(self.copies.items())
@@ -123,10 +133,11 @@ def servers(roots: t.Sequence[str]) -> list[Server]:
 
 
 def _purged(place: str) -> GtidSet:
-    with contextlib.suppress(FileNotFoundError):
+    try:
         with open(os.path.join(place, "purged"), encoding="utf-8") as handle:
             return GtidSet.parse(handle.read().replace("\\n", ""))
-    return GtidSet()
+    except FileNotFoundError:
+        return GtidSet()
 
 
 def generations(roots: t.Sequence[str]) -> list[Generation]:

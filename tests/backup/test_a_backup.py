@@ -32,7 +32,7 @@ def test_a_lost_host_is_as_it_was_at_the_backup(ready: Lab) -> None:
 
     kept.write(ready, "after")
     ready.run(DISASTER)
-    arguments = {"restore_confirm": ready.name}
+    arguments = {"restore_confirm": ready.name, "restore_to": kept.newest(ready)}
     run = ready.playbook("playbooks/restore.yml", variables=arguments).check()
     assert "Put the data in place" in " ".join(run.did("changed"))
     ready.wait_healthy()
@@ -91,6 +91,9 @@ def test_a_drill_proves_the_newest(ready: Lab, backed_up: str) -> None:
 
 
 def test_the_accounts_may_read_and_nothing_else(ready: Lab) -> None:
+    host = kept.sql(ready, "SELECT host FROM mysql.user WHERE user = 'vedfolnir_binlogs'")
+    grants = kept.sql(ready, f"SHOW GRANTS FOR vedfolnir_binlogs@'{host}'")
+    assert grants == f"GRANT REPLICATION SLAVE ON *.* TO `vedfolnir_binlogs`@`{host}`"
     grants = kept.sql(ready, "SHOW GRANTS FOR vedfolnir_backup@localhost")
     words = set(re.findall(r"\b(INSERT|UPDATE|DELETE|DROP|CREATE|ALTER|SUPER|FILE)\b", grants))
     assert words == set()
@@ -105,14 +108,15 @@ def test_no_secret_is_anywhere(ready: Lab) -> None:
         "backup/manifest_key",
         "mysql/backup.cnf",
         "redis/backup.redis",
+        "mysql-binlogs/binlogs.cnf",
     ]
     texts = [ready.run(f"cat {kept.SECRETS}/{name}") for name in names]
     words = {word.strip('"') for text in texts for word in re.findall(r'[^\s="]{24,}', text)}
-    assert len(words) == 4
+    assert len(words) == 5
     watch = (
         "touch /run/watch; (while test -e /run/watch; do cat /proc/[0-9]*/cmdline 2>/dev/null; "
         "done | tr '\\0' '\\n' | sort -u >/run/watched) & "
-        f"{kept.PROGRAM} backup; {kept.PROGRAM} drill; rm /run/watch; wait; cat /run/watched"
+        f"{kept.PROGRAM} backup; {kept.PROGRAM} ship; {kept.PROGRAM} drill; rm /run/watch; wait; cat /run/watched"
     )
     seen = {
         "command lines and output": ready.run(watch, timeout=600),

@@ -154,7 +154,7 @@ def test_a_restore_that_is_killed(ready: Lab, moment: str) -> None:
     assert kept.program(ready, "backup").returncode == 0
     before = kept.data(ready)
     kept.write(ready, "later", 20)
-    kill(ready, f"restore --confirm {ready.name}", moment)
+    kill(ready, f"restore --to {kept.newest(ready)} --confirm {ready.name}", moment)
     refused = kept.program(ready, "backup")
     if ready.ssh(f"test -e {kept.JOURNAL}").returncode == 0:
         assert "a restore was broken off in the middle" in refused.stderr

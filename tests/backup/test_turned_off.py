@@ -11,11 +11,14 @@ TRACES = (
     "ls -d /usr/local/lib/vedfolnir/backup /etc/vedfolnir/backup "
     "/srv/vedfolnir/metrics/backup.prom "
     "/etc/systemd/system/vedfolnir-backup.* /etc/systemd/system/vedfolnir-drill.* "
+    "/etc/systemd/system/vedfolnir-ship.* /srv/vedfolnir/compose.d/binlogs.yml "
+    f"{kept.SECRETS}/mysql-binlogs /srv/vedfolnir/config/mysql-binlogs "
     "/etc/systemd/system/timers.target.wants/vedfolnir-backup.timer "
     f"{kept.SECRETS}/backup {kept.SECRETS}/mysql/backup.cnf {kept.SECRETS}/redis/backup.redis "
     "/usr/local/lib/vedfolnir/python/*/*/*/*/module_utils/backup_* /var/cache/vedfolnir/restic "
     "2>/dev/null; grep -l 'user backup' /run/vedfolnir/secrets/redis/users.acl; "
-    "dpkg -l restic | grep ^ii; systemctl list-timers --all | grep -E 'vedfolnir-(backup|drill)'; :"
+    "dpkg -l restic | grep ^ii; systemctl list-timers --all | grep -E 'vedfolnir-(backup|drill|ship)'; "
+    "docker ps -a | grep mysql-binlogs; :"
 )
 
 
@@ -28,11 +31,12 @@ def test_off_leaves_nothing_but_the_backups(ready: Lab, deploy: Deploy, target: 
     off = on | {"backup_enabled": False}
     ready.playbook(variables=off).check()
     assert ready.run(TRACES).strip() == ""
-    users = "SELECT COUNT(*) FROM mysql.user WHERE user LIKE '%backup%'"
+    users = "SELECT COUNT(*) FROM mysql.user WHERE user LIKE '%backup%' OR user LIKE '%binlog%'"
     assert kept.sql(ready, users) == "0"
     assert target.run(f"ls {DIRECTORY}/repository/config")
     assert ready.playbook(variables=off).check().did("changed") == []
     # MySQL and Redis read their new files while they run.
+    del started["mysql-binlogs"]
     assert ready.started() == started
 
     run = ready.playbook(variables=deploy.variables).check()

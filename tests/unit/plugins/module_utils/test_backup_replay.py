@@ -61,9 +61,9 @@ class Area:
     def plan(self, have: str, point: str) -> replay.Plan:
         """Plan from a backup at second 10."""
         servers = streams.servers([str(self.root)])
-        return replay.plan(
-            GtidSet.parse(have), 10 * SECOND, servers, points.parse(point), self.known
-        )
+        wanted = points.parse(point)
+        number = replay.preferred(servers, wanted)[0]
+        return replay.plan(GtidSet.parse(have), 10 * SECOND, servers, number, wanted, self.known)
 
 
 @pytest.fixture
@@ -196,9 +196,15 @@ def test_an_older_backup_takes_what_is_missing_from_the_first_server(restored: A
     assert str(plan.steps[0].include) == f"{A}:2"
 
 
-def test_no_logs_at_all(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(replay.PointError, match="there are no binary logs"):
-        Area(tmp_path).plan(f"{A}:1", "latest")
+def test_which_server_was_production(restored: Area) -> None:
+    servers = streams.servers([str(restored.root)])
+    assert str(servers[1].history) == f"{A}:1-4,{B}:1-2"
+    assert replay.preferred(servers, points.parse("latest")) == [1, 0]
+    assert replay.preferred(servers, points.parse(at(65))) == [1, 0]
+    assert replay.preferred(servers, points.parse(at(20))) == [0]
+    assert replay.preferred(servers, points.parse(f"{A}:1-3")) == [0, 1]
+    assert replay.preferred(servers, points.parse(f"{B}:1")) == [1]
+    assert replay.preferred([], points.parse("latest")) == []
 
 
 DUMP = b"""DELIMITER /*!*/;
