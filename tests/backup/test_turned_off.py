@@ -17,8 +17,8 @@ TRACES = (
     f"{kept.SECRETS}/backup {kept.SECRETS}/mysql/backup.cnf {kept.SECRETS}/redis/backup.redis "
     "/usr/local/lib/vedfolnir/python/*/*/*/*/module_utils/backup_* /var/cache/vedfolnir/restic "
     "2>/dev/null; grep -l 'user backup' /run/vedfolnir/secrets/redis/users.acl; "
-    "dpkg -l restic | grep ^ii; systemctl list-timers --all | grep -E 'vedfolnir-(backup|drill|ship)'; "
-    "docker ps -a | grep mysql-binlogs; :"
+    "dpkg -l restic | grep ^ii; docker ps -a | grep mysql-binlogs; "
+    "systemctl list-timers --all | grep -E 'vedfolnir-(backup|drill|ship)'; :"
 )
 
 
