@@ -33,8 +33,8 @@ from ansible_collections.vedfolnir.stack.plugins.module_utils.files import write
 ASIDE = {"config": "config-saved", "vault": "vault.snap"}
 """Parts that are not put in place: where they lie in the scratch directory."""
 _UP_SECONDS = 600
-_GROUPS = {"mysql": {"mysql"}, "redis": {"redis"}, "storage": set[str]()}
-"""Services that have a part's files open, beside the application."""
+_GROUPS = {"mysql": {"mysql", "mysql-binlogs"}, "redis": {"redis"}, "storage": set[str]()}
+"""Services that have a part's files open or look at nothing else, beside the application."""
 
 Move = tuple[str, str]
 

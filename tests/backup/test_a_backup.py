@@ -116,7 +116,8 @@ def test_no_secret_is_anywhere(ready: Lab) -> None:
     watch = (
         "touch /run/watch; (while test -e /run/watch; do cat /proc/[0-9]*/cmdline 2>/dev/null; "
         "done | tr '\\0' '\\n' | sort -u >/run/watched) & "
-        f"{kept.PROGRAM} backup; {kept.PROGRAM} ship; {kept.PROGRAM} drill; rm /run/watch; wait; cat /run/watched"
+        f"{kept.PROGRAM} backup; {kept.PROGRAM} ship; {kept.PROGRAM} drill; "
+        "rm /run/watch; wait; cat /run/watched"
     )
     seen = {
         "command lines and output": ready.run(watch, timeout=600),

@@ -134,6 +134,7 @@ def history(lab: Lab, deploy: Deploy) -> t.Iterator[History]:
     lab.run(f"rm -f {RECORD}")
     writer = Writer(lab)
     kept.sql(lab, "TRUNCATE backup_moment")
+    kept.clear(lab)
     writer.start(0)
     time.sleep(2)
     assert kept.program(lab, "backup").returncode == 0
