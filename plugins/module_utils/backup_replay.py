@@ -172,9 +172,8 @@ class _Walk:
         if lost and self._arrived:
             return True
         if lost:
-            where = f"{_name(files[-1])} is shorter than it was" if files else "logs are gone"
-            why = f" ({files[-1].problem})" if files and files[-1].problem else ""
-            raise PointError(f"{where}{why}: {_short(lost)} is missing; {_reachable(result)}")
+            what = _lost_after(files[-1]) if files else "all logs are gone"
+            raise PointError(f"{what}: {_short(lost)} is missing; {_reachable(result)}")
         if self._point.kind == "gtids" and self._wanted:
             lost = self._point.gtids - result.expected
             raise PointError(f"{_short(lost)} is not in the logs; {_reachable(result)}")
@@ -228,6 +227,12 @@ def _require_reach(
 
 def _name(log: binlog.LogFile) -> str:
     return log.path.rsplit("/", 1)[-1]
+
+
+def _lost_after(log: binlog.LogFile) -> str:
+    if log.problem:
+        return f"{_name(log)} is shorter than it was ({log.problem})"
+    return f"what came after the end of {_name(log)} is gone"
 
 
 def _short(gtids: GtidSet) -> str:

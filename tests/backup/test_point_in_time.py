@@ -215,9 +215,9 @@ def test_what_was_written_after_a_restore_is_the_latest(lab: Lab, history: Histo
     kept.sql(lab, "DELETE FROM backup_moment WHERE n > 1000000")
 
 
-def largest(lab: Lab, place: str) -> str:
-    """Return the largest file below a directory."""
-    find = f"find {place} -type f -printf '%s %p\\n' | sort -n | tail -n 1"
+def newest_log(lab: Lab, place: str) -> str:
+    """Return the log that is written to."""
+    find = f"find {place} -name 'binlog.*' -printf '%f %p\\n' | sort | tail -n 1"
     return lab.run(find).split()[1]
 
 
@@ -232,7 +232,7 @@ def test_a_damaged_log_is_mended_from_the_repository_or_told(lab: Lab, history: 
     lab.run(f"rm -rf /root/streams && cp -a {STREAMS} /root/streams")
     other = kept.other_settings(lab, streams_directory="/root/streams")
     server = kept.sql(lab, "SELECT @@server_uuid")
-    log = largest(lab, f"/root/streams/mysql/{server}")
+    log = newest_log(lab, f"/root/streams/mysql/{server}")
     plan = f"--settings {other} restore --part mysql --plan --to latest"
     whole = kept.program(lab, plan)
     assert whole.returncode == 0, whole.stderr
