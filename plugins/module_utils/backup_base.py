@@ -32,6 +32,7 @@ EXIT_BUSY = 3
 EXIT_DEADLINE = 4
 EXIT_DAMAGED = 5
 EXIT_TARGET = 6
+EXIT_COPY = 7
 
 
 class BackupError(Exception):
@@ -64,6 +65,12 @@ class TargetError(BackupError):
     exit_code = EXIT_TARGET
 
 
+class CopyError(BackupError):
+    """The backup is good, but another repository did not get its copy."""
+
+    exit_code = EXIT_COPY
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """What the role ``backup`` writes for the program; there is no secret in it."""
@@ -93,6 +100,19 @@ class Settings:
     """Image with mysqlbinlog; empty when binary logs are not streamed here."""
     streams_directory: str = ""
     streams_keep_days: int = 0
+    source: str = ""
+    """Host whose backups are meant; this one without."""
+    copies: t.Sequence[dict[str, t.Any]] = ()
+    """Further repositories that get each backup: ``repository``, ``repository_user``,
+    ``append_only``."""
+    login_of: t.Literal["repository", "copy"] = "repository"
+    """Which secret has the password at a rest-server."""
+    repository_ca: str = ""
+    """File with the authority of a rest-server, where it is not a public one."""
+    max_age_hours: int = 0
+    """Age from which the newest backup is too old; 0 for never."""
+    drill_max_age_days: int = 0
+    """Age from which the last proven restore is too old; 0 for never."""
 
     @classmethod
     def read(cls, path: str = SETTINGS) -> Settings:
@@ -108,6 +128,11 @@ class Settings:
             raise BackupError(
                 f"{path} is not there; set backup_enabled to true and run site.yml"
             ) from exc
+
+    @property
+    def owner(self) -> str:
+        """The host that the backups are of."""
+        return self.source or self.host
 
     @property
     def work_directory(self) -> str:

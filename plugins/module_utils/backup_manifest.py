@@ -128,7 +128,7 @@ def check_parts(manifest: Manifest, parts: t.Mapping[str, Snapshot]) -> None:
     for name, part in manifest["parts"].items():
         if name not in parts:
             raise DamagedError(f"the part {name} of {manifest['id']} is missing in the repository")
-        if parts[name].id != part["snapshot"]:
+        if part["snapshot"] not in (parts[name].id, parts[name].original):
             raise DamagedError(f"the part {name} of {manifest['id']} was exchanged for another")
 
 

@@ -27,6 +27,8 @@ _METRICS: tuple[tuple[str, str, str, str], ...] = (
     ("drill", "succeeded", "drill_last_success_seconds", "When a restore was last proven."),
     ("drill", "rto", "drill_rto_seconds", "What that restore took, until the site was ready."),
     ("drill", "age", "drill_backup_age_seconds", "How old that backup was then."),
+    ("host", "rto", "host_rto_seconds", "What bringing this host back on a bare one took."),
+    ("host", "age", "host_backup_age_seconds", "How old its backup was when that was begun."),
     ("restore", "succeeded", "restore_last_success_seconds", "When data were last restored."),
     ("ship", "started", "ship_last_run_seconds", "When logs were last to be shipped, Unix time."),
     ("ship", "exit", "ship_last_exit_code", "How that ended, 0 is well."),
@@ -82,7 +84,29 @@ def metrics(state: State) -> str:
                 f"# TYPE {full} gauge",
                 f"{full} {float(value):.1f}",
             ]
+    lines += _of_copies(state.get("copies", {}))
     return "\n".join(lines) + "\n" if lines else ""
+
+
+_COPY_METRICS = (
+    ("exit", "copy_last_exit_code", "How the last copy to a further repository ended, 0 is well."),
+    ("succeeded", "copy_last_success_seconds", "When a copy last succeeded, Unix time."),
+)
+
+
+def _of_copies(copies: t.Mapping[str, t.Mapping[str, t.Any]]) -> list[str]:
+    """Return the metrics of further repositories, each with a label."""
+    lines: list[str] = []
+    for figure, name, description in _COPY_METRICS:
+        full = f"vedfolnir_backup_{name}"
+        values = [
+            f"{full}{{repository={json.dumps(place)}}} {float(run[figure]):.1f}"
+            for place, run in sorted(copies.items())
+            if figure in run
+        ]
+        if values:
+            lines += [f"# HELP {full} {description}", f"# TYPE {full} gauge", *values]
+    return lines
 
 
 def tell(settings: Settings, who: str, what: str, **details: t.Any) -> None:

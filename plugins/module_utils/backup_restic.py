@@ -16,6 +16,7 @@ import json
 import os
 import subprocess
 import typing as t
+import urllib.parse
 
 from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_base import (
     BackupError,
@@ -66,6 +67,8 @@ class Snapshot:
     backup: str
     part: str
     time: str
+    original: str = ""
+    """Id in the repository that it was copied from; the same as ``id`` where it was made."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,8 +97,14 @@ def error(what: str, code: int, said: str) -> BackupError:
 class Restic:
     """A repository."""
 
-    def __init__(self, settings: Settings, say: Say) -> None:
-        """Keep how it is reached."""
+    def __init__(self, settings: Settings, say: Say, source: Restic | None = None) -> None:
+        """Keep how it is reached.
+
+        Args:
+            settings: See :class:`Settings`.
+            say: Is told what it does.
+            source: The repository that this one is a copy of.
+        """
         self._settings = settings
         self._say = say
         self._environment = {
@@ -108,12 +117,37 @@ class Restic:
         }
         if settings.repository_user:
             self._environment["RESTIC_REST_USERNAME"] = settings.repository_user
-            self._environment["RESTIC_REST_PASSWORD"] = settings.secret("repository_password")
+            self._environment["RESTIC_REST_PASSWORD"] = settings.secret(
+                f"{settings.login_of}_password"
+            )
+        if settings.repository_ca:
+            self._environment["RESTIC_CACERT"] = settings.repository_ca
+        self._from: list[str] = []
+        if source:
+            self._from = ["--copy-chunker-params"]
+            self._environment["RESTIC_FROM_REPOSITORY"] = source.address
+            self._environment["RESTIC_FROM_PASSWORD_FILE"] = settings.secret_file("repository_key")
+
+    @property
+    def address(self) -> str:
+        """The repository with its login in it, for the environment of a process only.
+
+        As a source of another it cannot have a login of its own otherwise.
+        """
+        kind, _separator, rest = self._settings.repository.partition("://")
+        if not self._settings.repository_user or not kind.startswith("rest:"):
+            return self._settings.repository
+        password = self._environment["RESTIC_REST_PASSWORD"]
+        login = ":".join(
+            urllib.parse.quote(one, safe="") for one in (self._settings.repository_user, password)
+        )
+        return f"{kind}://{login}@{rest}"
 
     def argv(self, *arguments: str) -> list[str]:
         """Return a command line, with what holds for all of them."""
         options: list[str] = []
-        if self._settings.repository.startswith("sftp:"):
+        source = self._environment.get("RESTIC_FROM_REPOSITORY", "")
+        if "sftp:" in (self._settings.repository[:5], source[:5]):
             options.append(f"--option=sftp.args={self._settings.sftp_arguments}")
         if self._settings.upload_kib:
             options.append(f"--limit-upload={self._settings.upload_kib}")
@@ -174,7 +208,7 @@ class Restic:
                     "one there, give backup_repository another path"
                 ) from exc
             self._say(f"make a new repository at {self._settings.repository}")
-            self.run("make the repository", "init")
+            self.run("make the repository", "init", *self._from)
             found = self.repository_id()
         if known and found != known:
             raise TargetError(
@@ -185,9 +219,11 @@ class Restic:
         return found
 
     def unlock(self) -> None:
-        """Take away the locks that killed processes of this host have left, not those of others."""
-        if not self._settings.append_only:
-            self.run("unlock", "unlock")
+        """Take away the locks that killed processes of this host have left, not those of others.
+
+        Locks may be removed at a target that lets this host only add, too.
+        """
+        self.run("unlock", "unlock")
 
     def _tags(self, backup: str, part: str) -> list[str]:
         host = self._settings.host
@@ -289,16 +325,22 @@ class Restic:
             "snapshots",
             "--json",
             "--no-lock",
-            f"--host={self._settings.host}",
+            f"--host={self._settings.owner}",
             "--tag=vedfolnir",
         )
         found = []
         for item in json.loads(text) or []:
+            # A copy has another id, and tells that of the snapshot it was made from.
+            name = item.get("original") or item["id"]
             tags = dict(tag.partition("=")[::2] for tag in item.get("tags") or [])
             found.append(
-                Snapshot(item["id"], tags.get("id", ""), tags.get("part", ""), item["time"])
+                Snapshot(item["id"], tags.get("id", ""), tags.get("part", ""), item["time"], name)
             )
         return sorted(found, key=lambda one: one.time)
+
+    def copy(self, snapshots: t.Sequence[str]) -> None:
+        """Copy snapshots of the repository that this one is a copy of."""
+        self.run("copy", "copy", "--quiet", *snapshots)
 
     def check(self, percent: int) -> None:
         """Check the repository and read this share of its data.

@@ -108,6 +108,11 @@ class Restore:
             settings.project_src, "backups", f"restored-{self._scratch.id}-{stamp}"
         )
 
+    @property
+    def kept(self) -> str:
+        """Where what is replaced is kept."""
+        return self._kept
+
     def plan(self) -> list[str]:
         """Return in words what would be done."""
         try:

@@ -13,6 +13,7 @@ import subprocess
 import time
 import typing as t
 
+from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_copies as copies
 from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_dump as dump
 from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_manifest as manifests
 from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_redis as redis
@@ -334,4 +335,8 @@ def run(settings: Settings, restic: Restic, say: Say, who: str) -> dict[str, t.A
     report.tell(settings, who, "backup", **figures)
     prune(settings, restic, say)
     say(f"backup {figures['id']} is complete: {figures['duration']} s")
+    copies.make(settings, restic, say)
+    for number in range(1, len(settings.copies) + 1):
+        copy = copies.of(settings, number)
+        prune(copy, Restic(copy, say), say)
     return figures

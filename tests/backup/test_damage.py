@@ -130,6 +130,88 @@ def test_mysql_is_down(ready: Lab) -> None:
     assert kept.metric(ready, "last_exit_code") == 1
 
 
+def test_vault_is_sealed(ready: Lab) -> None:
+    before = kept.metric(ready, "last_success_seconds")
+    # The next start leaves it sealed: its own keys are only used by the units.
+    ready.run("systemctl stop vedfolnir-vault-keep.timer; docker restart vedfolnir-vault-1")
+    try:
+        ready.run(
+            "until docker exec vedfolnir-vault-1 bao status >/dev/null; [ $? = 2 ]; do :; done"
+        )
+        done = kept.program(ready, "backup")
+    finally:
+        ready.run("systemctl start vedfolnir-vault-keep.timer vedfolnir-vault-keep.service")
+    assert done.returncode == 1
+    assert "Vault is sealed; run playbooks/unseal.yml" in done.stderr
+    assert kept.metric(ready, "last_exit_code") == 1
+    assert kept.metric(ready, "last_success_seconds") == before
+    ready.wait_healthy()
+    assert kept.program(ready, "backup").returncode == 0
+
+
+def test_redis_is_down(ready: Lab) -> None:
+    ready.compose("stop redis")
+    try:
+        done = kept.program(ready, "backup")
+    finally:
+        ready.compose("start redis")
+    assert done.returncode == 1
+    assert "redis" in done.stderr.lower()
+    assert kept.metric(ready, "last_exit_code") == 1
+
+
+FULL = "/srv/vedfolnir/backups/full"
+
+
+def small_disk(lab: Lab, where: str, size: str) -> None:
+    """Mount a file system that is soon full."""
+    lab.run(f"mkdir -p {where} && mount -t tmpfs -o size={size},mode=0700 tmpfs {where}")
+
+
+def test_the_disk_of_the_target_is_full(ready: Lab) -> None:
+    kept.write(ready, "big")
+    ready.run(
+        "cd /srv/vedfolnir/storage/images && head -c 30000000 /dev/urandom >big-9.bin && "
+        "chown 1990:1990 big-9.bin"
+    )
+    small_disk(ready, FULL, "12m")
+    try:
+        other = kept.other_settings(ready, repository=f"{FULL}/repository")
+        done = kept.program(ready, f"--settings {other} backup")
+        assert done.returncode == TARGET, done.stderr
+        assert "the target is full" in done.stderr
+        assert kept.metric(ready, "last_exit_code") == TARGET
+        assert (
+            "there is no complete backup" in kept.program(ready, f"--settings {other} list").stdout
+        )
+    finally:
+        ready.run(f"umount {FULL}; rm -rf /root/other.json {FULL}")
+        # What the host remembers of this repository is not what the next tests have.
+        ready.run("rm -f /srv/vedfolnir/.state/backup.json")
+    assert kept.program(ready, "backup").returncode == 0
+
+
+def test_the_disk_of_the_host_is_full(ready: Lab, backed_up: str) -> None:
+    before = kept.data(ready)
+    scratch = "/srv/vedfolnir/backups/scratch"
+    small_disk(ready, scratch, "8m")
+    try:
+        said = program_on_a_full_disk(ready, f"restore --id {backed_up} --confirm {ready.name}")
+    finally:
+        ready.run(f"umount {scratch}")
+    assert said.startswith("1: ")
+    assert "MiB of disk free, but to restore beside production takes" in said
+    assert kept.data(ready) == before
+
+
+def program_on_a_full_disk(lab: Lab, arguments: str) -> str:
+    """Run the program; return exit status and message."""
+    started = lab.started()
+    done = kept.program(lab, arguments)
+    assert lab.started() == started
+    return f"{done.returncode}: {done.stderr}"
+
+
 def test_one_at_a_time(ready: Lab) -> None:
     lock = "flock --nonblock /run/vedfolnir/backup.lock"
     done = ready.ssh(f"{lock} {kept.PROGRAM} backup")
@@ -137,10 +219,12 @@ def test_one_at_a_time(ready: Lab) -> None:
     assert "another backup, restore or drill is going on" in done.stderr
 
 
-@pytest.mark.parametrize("part", ["mysql", "storage", "vault"])
+@pytest.mark.parametrize("part", ["mysql", "redis", "storage", "config", "vault"])
 def test_a_backup_that_is_killed(ready: Lab, part: str) -> None:
+    before = kept.metric(ready, "last_success_seconds")
     kill(ready, "backup", f"{part}: begin")
     broken = [line for line in kept.program(ready, "list").stdout.splitlines() if "broken" in line]
+    assert kept.metric(ready, "last_success_seconds") == before
     done = kept.program(ready, "backup")
     assert done.returncode == 0, done.stderr
     assert part == "mysql" or broken
@@ -163,6 +247,24 @@ def test_a_restore_that_is_killed(ready: Lab, moment: str) -> None:
     ready.wait_healthy()
     found = kept.data(ready)
     assert [row for row in found.rows if "whole" in row] == before.rows
+
+
+@pytest.mark.parametrize(
+    "moment",
+    ["drill with", "mysql: as the", "redis: as the", "vault: as the", "is ready", "check the rep"],
+)
+def test_a_drill_that_is_killed(ready: Lab, backed_up: str, moment: str) -> None:
+    started = ready.started()
+    kill(ready, f"drill --id {backed_up}", moment)
+    done = kept.program(ready, f"drill --id {backed_up}")
+    assert done.returncode == 0, done.stderr
+    assert ready.started() == started
+
+
+def test_no_lock_is_left(ready: Lab, target: Target) -> None:
+    """After all that was killed above; the next run has taken away what a dead process held."""
+    assert kept.program(ready, "backup").returncode == 0
+    assert target.run(f"ls {DIRECTORY}/repository/locks").split() == []
 
 
 def before_id(lab: Lab) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import operator
+import os
 import re
 import statistics
 import sys
@@ -35,6 +36,7 @@ AIMS: dict[str, tuple[str, float]] = {
     # 1 GiB.
     "monitoring_memory_mb": ("<=", 1074),
     "monitoring_limits_mb": ("<=", 1074),
+    "backup_ratio_to_raw_pipeline": (">=", 0.9),
 }
 """What the project wants to keep, by figure."""
 
@@ -241,6 +243,99 @@ def requests_per_second(lab: Lab) -> dict[str, t.Any]:
     }
 
 
+BACKUP_GB = os.environ.get("VEDFOLNIR_BENCH_BACKUP_GB", "0.1,1")
+"""Sizes of the database whose backup is measured, in GB; 4 takes a while."""
+PROGRAM = "/usr/local/lib/vedfolnir/backup"
+RAW = "/srv/bench-raw"
+_SQL = (
+    "cd /srv/vedfolnir && docker compose exec -T mysql mysql "
+    "--defaults-extra-file=/run/secrets/root.cnf vedfolnir"
+)
+_OPTIONS = (
+    "PYTHONPATH=/usr/local/lib/vedfolnir/python python3 -c 'from ansible_collections.vedfolnir."
+    "stack.plugins.module_utils.backup_dump import OPTIONS; print(*OPTIONS)'"
+)
+_RESTIC = f"restic -q -r {RAW} -p /run/vedfolnir/secrets/backup/repository_key"
+
+
+def rows(lab: Lab, gigabytes: float) -> None:
+    """Fill a table with what no compression makes smaller; 16 KiB a row."""
+    count = int(gigabytes * 65536)
+    lab.run(
+        _SQL,
+        stdin="CREATE TABLE IF NOT EXISTS bench_rows (id INT PRIMARY KEY, raw MEDIUMBLOB);",
+    )
+    piece = ", ".join(["RANDOM_BYTES(1024)"] * 16)
+    for first in range(0, count, 4096):
+        last = min(first + 4096, count)
+        lab.run(
+            _SQL,
+            timeout=600,
+            stdin="SET SESSION cte_max_recursion_depth = 100000; REPLACE INTO bench_rows WITH "
+            f"RECURSIVE n AS (SELECT {first} AS i UNION ALL SELECT i + 1 FROM n WHERE "
+            f"i < {last - 1}) SELECT i, CONCAT({piece}) FROM n;",
+        )
+
+
+def one_backup(lab: Lab) -> dict[str, float]:
+    """Take a backup; return seconds and bytes of the database's part, and what it added."""
+    said = lab.run(f"{PROGRAM} backup", timeout=3600)
+    match = re.search(r"mysql: (\d+) bytes, (\d+) new, ([\d.]+) s", said)
+    assert match, said
+    return {"bytes": int(match[1]), "added": int(match[2]), "seconds": float(match[3])}
+
+
+def raw_pipeline(lab: Lab) -> float:
+    """Return the seconds of mysqldump into restic alone, into a repository of its own."""
+    lab.run(f"rm -rf {RAW}; {_RESTIC} init")
+    dump = (
+        "cd /srv/vedfolnir && docker compose exec -T mysql mysqldump "
+        f"--defaults-extra-file=/run/secrets/backup.cnf {lab.run(_OPTIONS).strip()} "
+        "--databases vedfolnir"
+    )
+    start = time.monotonic()
+    lab.run(
+        f"set -o pipefail; {{ {dump}; }} | {_RESTIC} backup --stdin --stdin-filename mysql.sql",
+        timeout=3600,
+    )
+    return round(time.monotonic() - start, 1)
+
+
+def backups(lab: Lab) -> dict[str, t.Any]:
+    """Measure a backup beside the raw pipeline, and a second one with 1 % changed, by size."""
+    options = {"backup_enabled": True, "backup_timer_enabled": False}
+    lab.playbook(variables=options).check()
+    found: dict[str, t.Any] = {}
+    ratio = 0.0
+    try:
+        for size in (float(text) for text in BACKUP_GB.split(",")):
+            rows(lab, size)
+            # Each into an empty repository.
+            lab.run("rm -rf /srv/vedfolnir/backups/repository /srv/vedfolnir/.state/backup.json")
+            raw = raw_pipeline(lab)
+            first = one_backup(lab)
+            lab.run(
+                _SQL,
+                stdin="UPDATE bench_rows SET raw = CONCAT(RANDOM_BYTES(1024), "
+                "SUBSTRING(raw, 1025)) WHERE id % 100 = 0;",
+            )
+            second = one_backup(lab)
+            ratio = round(raw / first["seconds"], 2)
+            found[f"{size:g} GB"] = {
+                "raw_seconds": raw,
+                "first_seconds": first["seconds"],
+                "mb_per_second": round(first["bytes"] / 1e6 / first["seconds"], 1),
+                "ratio": ratio,
+                "second_seconds": second["seconds"],
+                "second_added_share": round(second["added"] / first["added"], 3),
+            }
+    finally:
+        lab.run(_SQL, stdin="DROP TABLE IF EXISTS bench_rows;")
+        lab.run(f"rm -rf {RAW}")
+        lab.playbook().check()
+    return {"backup": found, "backup_ratio_to_raw_pipeline": ratio}
+
+
 def judged(figures: dict[str, t.Any]) -> dict[str, dict[str, t.Any]]:
     """Return each aim whose figure was measured, and whether it is met."""
     compare = {"<=": operator.le, ">=": operator.ge}
@@ -295,6 +390,7 @@ MEASUREMENTS: dict[str, t.Callable[[Lab], dict[str, t.Any]]] = {
     "sizes": sizes,
     "what watching costs": monitoring,
     "requests per second": requests_per_second,
+    "backups beside the raw pipeline": backups,
 }
 """What is measured, in order."""
 
