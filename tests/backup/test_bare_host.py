@@ -176,7 +176,7 @@ def test_it_is_a_host_like_any_other(host: Bare, lost: Lost, deploy: Deploy) -> 
     done = kept.program(host, "backup")
     assert done.returncode == 0, done.stderr
     assert kept.program(host, "drill").returncode == 0
-    run = host.playbook("playbooks/self_check.yml").check()
+    run = host.playbook("playbooks/self_check.yml", variables=deploy.variables).check()
     assert "last proven restore" in run.output
     host.run("docker restart vedfolnir-vault-1 && systemctl start vedfolnir-vault-keep")
     run = restore(host, lost, deploy, restore_confirm=host.name)

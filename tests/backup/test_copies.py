@@ -86,7 +86,7 @@ def test_one_that_fails_is_told_and_catches_up(ready: Lab, copied: Rest) -> None
         told = kept.program(ready, "status")
         assert told.returncode == 1
         assert f"the last copy to {copied.repository}" in told.stdout
-        run = ready.playbook("playbooks/self_check.yml")
+        run = ready.playbook("playbooks/self_check.yml", variables={"backup_enabled": True})
         assert run.status != 0
         assert f"the last copy to {copied.repository}" in " ".join(run.output.split())
     finally:
