@@ -228,8 +228,9 @@ def test_with_keys_in_hand_the_host_gets_none(
     lab: Lab, vault: Status, keys: Keys, quorum: pathlib.Path
 ) -> None:
     old = quorum.read_text()
-    settings = json.loads(lab.run(f"cat {SETTINGS}"))
-    lab.run(f"cat > {SETTINGS}", stdin=json.dumps({**settings, "unseal": "manual"}))
+    settings = lab.run(f"cat {SETTINGS}")
+    manual = json.dumps({**json.loads(settings), "unseal": "manual"})
+    lab.run(f"cat > {SETTINGS}", stdin=manual)
     lab.run(f"rm {CREDENTIAL}")
     try:
         rekey(lab, quorum).check()
@@ -240,9 +241,9 @@ def test_with_keys_in_hand_the_host_gets_none(
         assert vault() == "sealed"
         quorum.write_bytes(vaulted.letter(lab))
         assert quorum.read_text() != old
-        lab.run(f"cat > {SETTINGS}", stdin=json.dumps(settings))
+        lab.run(f"cat > {SETTINGS}", stdin=settings)
         lab.playbook("playbooks/unseal.yml", variables=unseal).check()
         assert vault() == "open"
     finally:
-        lab.run(f"cat > {SETTINGS}", stdin=json.dumps(settings))
+        lab.run(f"cat > {SETTINGS}", stdin=settings)
     assert keys.restart()
