@@ -21,6 +21,7 @@ except ImportError:  # asking() says so; a check on a fresh host must go on
 
 URL_PORT = 8200
 TIMEOUT_SECONDS = 20
+MOVE_SECONDS = 30
 
 Reason = t.Literal["down", "sealed", "forbidden", "missing", "refused"]
 
@@ -245,5 +246,20 @@ def unseal(client: hvac.Client, keys: t.Iterable[str]) -> Status:
             break
         move = {"migrate": True} if now.migration else {}
         ask(client, "put", "sys/unseal", {"key": key, **move}, what="unseal")
-        now = status(client)
+        now = _settled(client) if move else status(client)
     return now
+
+
+def _settled(client: hvac.Client) -> Status:
+    """Return the state of a server that may be moving its data to another seal at the moment.
+
+    It answers questions about its state with an error meanwhile.
+    """
+    end = time.monotonic() + MOVE_SECONDS
+    while True:
+        try:
+            return status(client)
+        except VaultError as exc:
+            if exc.reason != "refused" or time.monotonic() > end:
+                raise
+        time.sleep(0.3)

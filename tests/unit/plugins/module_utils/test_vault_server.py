@@ -102,3 +102,34 @@ def test_damaged_credentials_are_named(tmp_path: pathlib.Path, text: str) -> Non
 def test_missing_credentials_say_who_makes_them(tmp_path: pathlib.Path) -> None:
     with pytest.raises(vault.VaultError, match="is not there; site"):
         vault.login(vault.connect("https://127.0.0.1:1", ""), str(tmp_path / "none"))
+
+
+def test_a_server_that_is_being_moved_to_another_seal_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Seen with OpenBao 2.7.2: right after the last key it cannot tell its state."""
+    moving = vault.Status(True, True, 2, 3, 1, "shamir", "2.7.2", True)
+    done = moving._replace(sealed=False, migration=False)
+    answers: list[vault.Status | vault.VaultError] = [
+        moving,
+        moving,
+        vault.VaultError("refused", "barrier seal type does not match"),
+        done,
+    ]
+    asked: list[t.Any] = []
+
+    def status(_client: t.Any) -> vault.Status:
+        answer = answers.pop(0)
+        if isinstance(answer, vault.VaultError):
+            raise answer
+        return answer
+
+    def ask(_client: t.Any, _method: str, _path: str, body: t.Any, **_more: t.Any) -> t.Any:
+        asked.append(body)
+        return {}
+
+    monkeypatch.setattr(vault, "status", status)
+    monkeypatch.setattr(vault, "ask", ask)
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)
+    assert vault.unseal(t.cast("t.Any", None), ["A", "B", "C"]) == done
+    assert asked == [{"key": "A", "migrate": True}, {"key": "B", "migrate": True}]
