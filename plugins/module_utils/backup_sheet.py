@@ -101,7 +101,8 @@ def files_of(arguments: str) -> tuple[str, str]:
 def _versions(settings: Settings) -> list[str]:
     """Return the versions that made the backups, one a line."""
     lines = [_read("/etc/debian_version").strip() or "unknown"]
-    lines = [f"Debian {lines[0]}, {output(['/usr/bin/restic', 'version']).split(' compiled')[0]}"]
+    restic = output(["/usr/bin/restic", "version"]).split(" compiled", maxsplit=1)[0]
+    lines = [f"Debian {lines[0]}, {restic}"]
     argv = ["/usr/bin/env", f"--chdir={settings.project_src}", "/usr/bin/docker", "compose"]
     images = output([*argv, "config", "--images"]).split()
     return lines + [f"  {image}" for image in sorted(set(images))]

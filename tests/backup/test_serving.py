@@ -40,7 +40,7 @@ class Visitors:
     def __init__(self, lab: Lab) -> None:
         self.lab, self.seen = lab, Seen()
         self._end = threading.Event()
-        self._threads = [threading.Thread(target=self._visit) for _ in range(VISITORS)]
+        self._threads = [threading.Thread(target=self._visit) for _one in range(VISITORS)]
 
     def _visit(self) -> None:
         session = self.lab.session()

@@ -101,7 +101,7 @@ def test_a_request_is_found_in_all_lines_that_it_caused(store: Store) -> None:
         caption = caption_arrives(admin, platform)
     finally:
         admin.remove_platforms()
-    ((labels, _line), *_) = store.wait(
+    ((labels, _line), *_more) = store.wait(
         f'{{service="app"}} |= "Task {caption.task} belongs to this request"'
     )
     found = store.wait(f'{EVERYTHING} | request_id="{labels["request_id"]}"', 4)

@@ -37,7 +37,7 @@ def used(watched: Watched) -> Watched:
         assert session.get(watched.lab.https + LOGIN, timeout=60).status_code == 200
     # So many that some are refused.
     form = {"username_or_email": "nobody", "password": "wrong"}
-    refused = [session.post(watched.lab.https + LOGIN, data=form, timeout=60) for _ in range(30)]
+    refused = [session.post(watched.lab.https + LOGIN, data=form, timeout=60) for _try in range(30)]
     assert 429 in [answer.status_code for answer in refused]
     assert session.get(f"{watched.lab.https}/no-such-page", timeout=60).status_code == 404
     return watched

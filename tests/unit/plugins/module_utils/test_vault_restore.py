@@ -133,7 +133,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
     return result
 
 
-def work(tmp_path: Path, keys: t.Sequence[str] = KEYS) -> restore.Restore:
+def work(tmp_path: Path, keys: t.Sequence[str] = tuple(KEYS)) -> restore.Restore:
     own = str(tmp_path / "own")
     host = Host("127.0.0.1", own, "/", "sealed", [], 0, 0)
     login = {"name": "ansible", "settings": {}}
