@@ -65,9 +65,9 @@ def test_a_copy_restores_what_the_first_has_lost(ready: Lab, copied: Rest) -> No
     assert copied
     kept.write(ready, "first", 20)
     assert kept.program(ready, "backup").returncode == 0
-    before = kept.data(ready)
+    before, newest = kept.data(ready), kept.newest(ready)
     kept.write(ready, "later", 20)
-    done = kept.program(ready, f"--copy 1 restore --confirm {ready.name}")
+    done = kept.program(ready, f"--copy 1 restore --id {newest} --confirm {ready.name}")
     assert done.returncode == 0, done.stderr
     assert kept.data(ready) == before
 
