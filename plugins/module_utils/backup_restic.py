@@ -14,6 +14,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import socket
 import subprocess
 import typing as t
 import urllib.parse
@@ -29,6 +30,7 @@ from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_base import
 )
 
 RESTIC = "/usr/bin/restic"
+KNOCK_SECONDS = 10.0
 _NO_REPOSITORY = 10
 _LOCKED = 11
 _WRONG_KEY = 12
@@ -92,6 +94,22 @@ def error(what: str, code: int, said: str) -> BackupError:
         if sign.lower() in text:
             return kind(f"{what}: {meaning} (restic: {said or code})")
     return BackupError(f"{what}: restic ended with {code}: {said}")
+
+
+def knock(repository: str, what: str) -> None:
+    """See whether a rest-server is there; restic itself tries for a quarter of an hour.
+
+    Raises:
+        TargetError: when nothing listens.
+    """
+    if not repository.startswith("rest:"):
+        return
+    address = urllib.parse.urlsplit(repository.removeprefix("rest:"))
+    port = address.port or (443 if address.scheme == "https" else 80)
+    try:
+        socket.create_connection((address.hostname or "", port), KNOCK_SECONDS).close()
+    except OSError as exc:
+        raise TargetError(f"{what} at {repository}: the target does not answer ({exc})") from exc
 
 
 class Restic:
@@ -165,6 +183,7 @@ class Restic:
             BackupError: of the kind that fits, see :func:`error`.
         """
         self._settings.secret("repository_key")
+        knock(self._settings.repository, what)
         result = subprocess.run(
             self.argv(*arguments),
             stdin=subprocess.DEVNULL,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,19 @@ def test_errors_in_words(code: int, said: str, kind: type[BackupError], meaning:
     assert found.__class__ is kind
     assert meaning in str(found)
     assert str(found).startswith("save mysql")
+
+
+def test_a_rest_server_that_is_away_is_told_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        restic.knock(f"rest:https://127.0.0.1:{port}/x", "save mysql")
+    with pytest.raises(TargetError, match=r"save mysql at rest:.*the target does not answer"):
+        restic.knock(f"rest:https://127.0.0.1:{port}/x", "save mysql")
+    with pytest.raises(TargetError, match="does not answer"):
+        restic.knock("rest:http://nowhere.invalid/x", "save mysql")
+    # Others have no port of their own, or tell themselves.
+    restic.knock("/mnt/backups", "save mysql")
+    restic.knock("sftp:a@nowhere.invalid:/x", "save mysql")
 
 
 def test_the_summary_is_the_last_that_counts() -> None:
