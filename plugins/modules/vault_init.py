@@ -281,7 +281,8 @@ def _keep_snapshot(host: Host) -> tuple[str, str]:
     A server that does not work must be replaceable all the same.
     """
     try:
-        return upgrade.before_upgrade(host), ""
+        with diagnosis.explained(host.project_src):
+            return upgrade.before_upgrade(host), ""
     except vault.VaultError as exc:
         return "", f"Vault's image changes without a snapshot of its data: {exc}"
 

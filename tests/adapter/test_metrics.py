@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 import typing as t
 from pathlib import Path
 
@@ -13,7 +14,6 @@ import socketio  # type: ignore[import-untyped]
 from conftest import ADMIN_PASSWORD, Stack, Web
 
 LOGIN = "/user-management/login"
-VISITS = 40
 #: Two workers, each replaced after a few requests.
 SHORT_LIVES = ("--workers", "2", "--max-requests", "5", "--max-requests-jitter", "0")
 
@@ -33,15 +33,25 @@ def test_several_workers_count_together_and_a_replaced_one_is_not_forgotten(
     prepared: Stack,
 ) -> None:
     web = Web(prepared, more=SHORT_LIVES)
-    for _visit in range(VISITS):
-        assert requests.get(web.url + LOGIN, timeout=20).status_code == 200
+    # A worker notices once a second that it has served enough. What is on its way to it in that
+    # moment is cut off; nginx asks again then.
+    visits, cut_off, end = 0, 0, time.monotonic() + 120
+    while web.process.output.count("Worker spawned") <= 4 and time.monotonic() < end:
+        try:
+            assert requests.get(web.url + LOGIN, timeout=20).status_code == 200
+            visits += 1
+        except requests.ConnectionError:
+            cut_off += 1
+        time.sleep(0.05)
+    assert cut_off <= 3
     found = [web.samples() for _scrape in range(6)]
-    assert {one[_series(LOGIN, "GET", 200)] for one in found} == {VISITS}
+    (total,) = {one[_series(LOGIN, "GET", 200)] for one in found}
+    assert visits <= total <= visits + cut_off
     count = f'vedfolnir_http_request_duration_seconds_count{{endpoint="{LOGIN}",method="GET"}}'
-    assert {one[count] for one in found} == {VISITS}
+    assert {one[count] for one in found} == {total}
     # Every scrape is being answered itself; nobody who has ended is.
     assert {one["vedfolnir_http_requests_in_flight"] for one in found} == {1}
-    assert web.process.output.count("Worker spawned") > 3
+    assert web.process.output.count("Worker spawned") > 4
     directory = prepared.directory / f"metrics-{prepared.counter}"
     kept = {path.stem.rpartition("_")[2] for path in directory.glob("*.db")}
     assert "0" in kept, "nothing has been folded"
