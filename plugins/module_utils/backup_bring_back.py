@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 
 from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_host as host
@@ -26,6 +25,7 @@ from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_base import
 )
 from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_restic import Restic
 from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_take import compose
+from ansible_collections.vedfolnir.stack.plugins.module_utils.files import remove_tree
 
 DOOR = "nginx"
 _INNER_PORT = 8443
@@ -48,7 +48,7 @@ def run(settings: Settings, restic: Restic, say: Say, who: str) -> None:
         host.reach(settings.state_directory, "data", replaced=work.kept)
     _prove(settings, say)
     rto, age = (round(seconds) for seconds in host.age(record))
-    shutil.rmtree(str(host.read(settings.state_directory)["replaced"]), ignore_errors=True)
+    remove_tree(str(host.read(settings.state_directory)["replaced"]))
     figures = {"id": record["id"], "source": record["source"], "rto": rto, "age": age}
     report.remember(settings, "host", **figures, succeeded=time.time())
     report.tell(settings, who, "restore_host", **figures)

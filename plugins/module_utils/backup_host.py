@@ -15,7 +15,6 @@ import datetime
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import time
 import typing as t
@@ -35,7 +34,7 @@ from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_restic impo
     Snapshot,
 )
 from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_since import Since
-from ansible_collections.vedfolnir.stack.plugins.module_utils.files import write_atomic
+from ansible_collections.vedfolnir.stack.plugins.module_utils.files import remove_tree, write_atomic
 
 DIRECTORY = "/run/vedfolnir/restore-host"
 """On a tmpfs: settings and keys from the sheet, the snapshot of Vault."""
@@ -247,9 +246,10 @@ def plan(manifest: manifests.Manifest, host: str, repository: str) -> list[str]:
 
 def finish(state_directory: str) -> None:
     """Forget the record and the keys: the host is whole."""
+    # Keys first: a call that is killed here is ended by the next.
+    remove_tree(DIRECTORY)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path(state_directory))
-    shutil.rmtree(DIRECTORY, ignore_errors=True)
 
 
 def age(record: t.Mapping[str, t.Any]) -> tuple[float, float]:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import os
 import pwd
@@ -85,6 +86,16 @@ def write_atomic(
     finally:
         if os.path.exists(temporary):
             os.unlink(temporary)
+
+
+def remove_tree(path: str) -> None:
+    """Remove a directory if it is there.
+
+    Raises:
+        OSError: when something of it stays; it may hold keys, or the room that is needed.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(path)
 
 
 def _validate(path: str, candidate: str, command: str) -> None:

@@ -18,6 +18,13 @@ import typing as t
 
 KINDS = {"age": "age", "pgp": "asc", "passphrase": "vault"}
 """What an operator may have, and the suffix of the file that is encrypted to it."""
+OPERATOR: dict[str, dict[str, t.Any]] = {
+    "name": {"type": "str", "required": True},
+    "age": {"type": "str"},
+    "pgp": {"type": "str"},
+    "passphrase": {"type": "str", "no_log": True},
+}
+"""What a module is given of an operator: Ansible's argument specification."""
 _ROUNDS = 10000
 _KEY = re.compile(r"^[A-Za-z0-9+/]{40,}={0,2}$|^[0-9a-f]{64,}$")
 

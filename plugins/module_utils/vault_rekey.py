@@ -21,7 +21,6 @@ import datetime
 import hashlib
 import json
 import os
-import shutil
 import typing as t
 
 from ansible_collections.vedfolnir.stack.plugins.module_utils import vault_credential as credential
@@ -29,6 +28,7 @@ from ansible_collections.vedfolnir.stack.plugins.module_utils import vault_recov
 from ansible_collections.vedfolnir.stack.plugins.module_utils import vault_root
 from ansible_collections.vedfolnir.stack.plugins.module_utils import vault_server as vault
 from ansible_collections.vedfolnir.stack.plugins.module_utils import vault_setup as setup
+from ansible_collections.vedfolnir.stack.plugins.module_utils.files import remove_tree
 
 if t.TYPE_CHECKING:
     from ansible_collections.vedfolnir.stack.plugins.module_utils.vault_host import Host
@@ -288,15 +288,15 @@ def _commit(host: Host, record: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
         state["sealed_with"] = sealed_with
     wanted = {name: record[name] for name in ("operators", "shares", "threshold")}
     setup.write_state(host.directory, {**state, **wanted, "rekeyed": record["date"]})
-    shutil.rmtree(RUNTIME, ignore_errors=True)
+    remove_tree(RUNTIME)
     write_record(host.directory, record, DONE)
     return {**record, "phase": DONE}
 
 
 def _drop(host: Host) -> None:
     """Remove what belongs to keys that never counted, or whose files have been fetched."""
-    shutil.rmtree(RUNTIME, ignore_errors=True)
-    shutil.rmtree(letters_directory(host.directory), ignore_errors=True)
+    remove_tree(RUNTIME)
+    remove_tree(letters_directory(host.directory))
     for path in (credential.next_path(host.directory), record_path(host.directory)):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)

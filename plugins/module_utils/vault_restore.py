@@ -25,6 +25,7 @@ from ansible_collections.vedfolnir.stack.plugins.module_utils import vault_crede
 from ansible_collections.vedfolnir.stack.plugins.module_utils import vault_root
 from ansible_collections.vedfolnir.stack.plugins.module_utils import vault_server as vault
 from ansible_collections.vedfolnir.stack.plugins.module_utils import vault_setup as setup
+from ansible_collections.vedfolnir.stack.plugins.module_utils.files import remove_tree
 from ansible_collections.vedfolnir.stack.plugins.module_utils.vault_host import Host
 
 OWN = ("state.json", "approle.json", "unseal.cred", "unseal.cred.next", "rekey.json")
@@ -110,7 +111,7 @@ class Restore:
         self.host.stop()
         if os.path.isdir(record["data"]):
             # What is there now was made of the snapshot.
-            shutil.rmtree(self.plan.data_directory, ignore_errors=True)
+            remove_tree(self.plan.data_directory)
             os.rename(record["data"], self.plan.data_directory)
         self._forget()
         for name in os.listdir(record["own"]):

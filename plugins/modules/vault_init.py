@@ -189,7 +189,10 @@ from ansible_collections.vedfolnir.stack.plugins.module_utils.vault_credential i
     CredentialError,
 )
 from ansible_collections.vedfolnir.stack.plugins.module_utils.vault_host import Host
-from ansible_collections.vedfolnir.stack.plugins.module_utils.vault_recovery import RecoveryError
+from ansible_collections.vedfolnir.stack.plugins.module_utils.vault_recovery import (
+    OPERATOR,
+    RecoveryError,
+)
 
 _HOST = {
     "address": {"type": "str", "required": True},
@@ -312,12 +315,7 @@ def main() -> None:
                 "type": "list",
                 "elements": "dict",
                 "required": True,
-                "options": {
-                    "name": {"type": "str", "required": True},
-                    "age": {"type": "str"},
-                    "pgp": {"type": "str"},
-                    "passphrase": {"type": "str", "no_log": True},
-                },
+                "options": OPERATOR,
             },
             "bootstrap": {"type": "dict", "required": True},
             "name": {"type": "str", "required": True},

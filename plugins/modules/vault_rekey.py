@@ -218,12 +218,6 @@ def take(
 
 def main() -> None:
     """Run the module."""
-    operator = {
-        "name": {"type": "str", "required": True},
-        "age": {"type": "str"},
-        "pgp": {"type": "str"},
-        "passphrase": {"type": "str", "no_log": True},
-    }
     module = AnsibleModule(
         argument_spec={
             "step": {
@@ -239,7 +233,7 @@ def main() -> None:
                 "type": "list",
                 "elements": "dict",
                 "required": True,
-                "options": operator,
+                "options": recovery.OPERATOR,
             },
             "name": {"type": "str", "required": True},
             "settings": {"type": "path", "default": "/etc/vedfolnir/vault/settings.json"},

@@ -26,6 +26,7 @@ CASES = {
     "token in JSON": '{"client_secret": "LEAK-abc", "a": 1}',
     "token in JSON in JSON": json.dumps({"m": json.dumps({"client_key": "LEAK-abc"})}),
     "token in a form": "grant=x&access_token=LEAK-abc&b=1",
+    "short values": "password=LEAK&x=1, client_key: LEA",
     "token as a keyword": "Connection(access_token='LEAK', id=3)",
     "bytes": "{'password': b'LEAK'}",
     "bearer": "Authorization: Bearer LEAK-0123456789.abc",

@@ -307,3 +307,19 @@ def test_removals_check_do_check_do(tmp_path: pathlib.Path, kind: str) -> None:
 @pytest.mark.parametrize(("name", "number"), [("0", 0), (7, 7), ("1990", 1990), ("root", 0)])
 def test_accounts_are_names_or_numbers(name: str | int, number: int) -> None:
     assert files.uid_of(name) == files.gid_of(name) == number
+
+
+def test_a_tree_is_removed_or_it_is_said(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    files.remove_tree(str(tmp_path / "a"))
+    assert not (tmp_path / "a").exists()
+    files.remove_tree(str(tmp_path / "a"))
+
+    def refuse(_path: str) -> None:
+        raise PermissionError("Read-only file system")
+
+    monkeypatch.setattr("shutil.rmtree", refuse)
+    with pytest.raises(PermissionError):
+        files.remove_tree(str(tmp_path))
