@@ -167,19 +167,26 @@ def run_jobs(project: Project, services: Services, revisions: Revisions) -> list
     Raises:
         ProjectError: when one failed.
     """
-    record = jobs.read_record(project.jobs_record)
-    ran: list[str] = []
-    for name, own in services.items():
-        digest = labels.job_digest(own, revisions) if own.get(labels.DIGEST) else ""
-        if own.get(labels.NEW_SECRETS) != "run" or record.get(name) == digest:
-            continue
+    late = _not_run(services, revisions, jobs.read_record(project.jobs_record))
+    for name, digest in late.items():
         try:
             jobs.run(project.src, project.name, name, JOB_SECONDS)
         except jobs.JobError as exc:
             raise ProjectError(str(exc)) from exc
         jobs.remember(project.jobs_record, name, digest)
-        ran.append(name)
-    return ran
+    return list(late)
+
+
+def _not_run(
+    services: Services, revisions: Revisions, record: t.Mapping[str, str]
+) -> dict[str, str]:
+    """Return the jobs that have not run with these secrets, each with its digest."""
+    digests = {
+        name: labels.job_digest(own, revisions) if own.get(labels.DIGEST) else ""
+        for name, own in services.items()
+        if own.get(labels.NEW_SECRETS) == "run"
+    }
+    return {name: digest for name, digest in digests.items() if record.get(name) != digest}
 
 
 def outdated(
@@ -191,6 +198,22 @@ def outdated(
         for name, own in services.items()
         if own.get(labels.NEW_SECRETS) == "recreate"
         and not (name in running and labels.has_present_secrets(running[name], own, revisions))
+    ]
+
+
+def late(project: Project, services: Services, revisions: Revisions) -> list[str]:
+    """Return the services that have not got these secrets, as far as labels and records tell.
+
+    A server that was started after its files were written is among them until it is next asked.
+    A project that somebody took down has nothing that could be late.
+    """
+    running = project.containers()
+    if not running:
+        return []
+    return [
+        *unread(services, revisions, jobs.read_record(project.read_record)),
+        *_not_run(services, revisions, jobs.read_record(project.jobs_record)),
+        *outdated(services, revisions, running),
     ]
 
 

@@ -125,7 +125,25 @@ class Rotation:
         now = datetime.datetime.now(datetime.UTC)
         return rotation.plan(self._manifest, store, since, now, self.settings.policy, only)
 
+    def late(self) -> list[str]:
+        """Return the services that have not got what Vault has.
+
+        A run that is killed after its last write to Vault leaves them, and then no secret tells.
+        """
+        store = {name: document.value for name, document in self._documents().items()}
+        contents = provider.rendered_files(self._files, store)
+        project = self.settings.project
+        revisions = self._revisions(contents, store)
+        return consumers.late(project, project.services(), revisions)
+
     # The steps
+
+    def settle(self) -> list[str]:
+        """Bring what Vault has into the services that have not got it; return those."""
+        late = self.late()
+        if late:
+            self._apply("finish what an earlier run has begun")
+        return late
 
     def prepare(self, names: t.Sequence[str], servers_only: bool = False) -> list[str]:
         """Make new values for these secrets and let everybody accept them beside the old ones.
@@ -317,10 +335,7 @@ class Rotation:
             store = {name: document.value for name, document in documents.items()}
             contents = provider.rendered_files(self._files, store)
             delivery.deliver(api, self._vault, self._files, contents)
-        revisions = {
-            consumer: provider.revision(contents[consumer], str(store["__salt"]))
-            for consumer in self._files
-        }
+        revisions = self._revisions(contents, store)
         project = self.settings.project
         consumers.set_revisions(project, revisions)
         services = project.services()
@@ -330,6 +345,12 @@ class Rotation:
             self.say(f"{name} has run")
         if not servers_only:
             consumers.replace(project, services, revisions, self.say)
+
+    def _revisions(self, contents: t.Mapping[str, t.Any], store: Entries) -> dict[str, str]:
+        return {
+            consumer: provider.revision(contents[consumer], str(store["__salt"]))
+            for consumer in self._files
+        }
 
     def _require_health(self) -> None:
         ill = consumers.wait_for_health(self.settings.project)
@@ -405,7 +426,8 @@ def run(work: Rotation, only: t.Sequence[str] = (), emergency: bool = False) -> 
     """Do all steps; return the names of the secrets that were rotated."""
     wanted = [step.name for step in work.plan(only) if step.action != "keep"]
     if not wanted:
-        work.say("nothing is due")
+        if not work.settle():
+            work.say("nothing is due")
         work.export()
         return []
     steps = [step for step in work.plan(only) if step.action == "rotate"]

@@ -41,10 +41,12 @@ options:
         accept them. V(switch) lets consumers use what was prepared, and takes that back if they do
         not get well. V(finish) encrypts anew what the old Fernet key has encrypted, and refuses
         old values. V(login) gives this host's AppRole a new secret id. V(at_once) replaces O(names)
-        and refuses their old values before consumers have the new ones.
+        and refuses their old values before consumers have the new ones. V(settle) brings what Vault
+        has into services that have not got it, when an earlier run was interrupted after its last
+        write.
     type: str
     required: true
-    choices: [plan, prepare, switch, finish, login, at_once]
+    choices: [plan, settle, prepare, switch, finish, login, at_once]
   settings:
     description: File with the settings of the rotation, which the role C(vault) writes.
     type: path
@@ -83,7 +85,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 done:
-  description: Names of the secrets that the step was about.
+  description: Names of the secrets, with O(step=settle) of the services, that the step was about.
   returned: always, except with O(step=plan)
   type: list
   elements: str
@@ -102,13 +104,18 @@ due:
   returned: with O(step=plan)
   type: list
   elements: str
+late:
+  description: Services that have not got what Vault has, since an earlier run was interrupted.
+  returned: with O(step=plan)
+  type: list
+  elements: str
 rotate:
-  description: Those of them that get a new value.
+  description: Those of RV(due) that get a new value.
   returned: with O(step=plan)
   type: list
   elements: str
 at_once:
-  description: Those of them whose old value can be refused before consumers have the new one.
+  description: Those of RV(due) whose old value can be refused before consumers have the new one.
   returned: with O(step=plan)
   type: list
   elements: str
@@ -121,11 +128,15 @@ from ansible_collections.vedfolnir.stack.plugins.module_utils import vault_rotat
 
 
 def _plan(work: vault_rotate.Rotation, params: dict[str, t.Any]) -> dict[str, t.Any]:
-    steps = work.plan(params["only"])
+    steps, late = work.plan(params["only"]), work.late()
     rotate = [step for step in steps if step.action == "rotate"]
     return {
-        "changed": any(step.action != "keep" for step in steps),
-        "lines": [f"{step.name}: {step.action}, {step.why}" for step in steps],
+        "changed": bool(late) or any(step.action != "keep" for step in steps),
+        "lines": [
+            *(f"{step.name}: {step.action}, {step.why}" for step in steps),
+            *(f"service {name}: finish, an earlier run was interrupted" for name in late),
+        ],
+        "late": late,
         "due": [step.name for step in steps if step.action != "keep"],
         "rotate": [step.name for step in rotate],
         "at_once": [step.name for step in rotate if step.method != "reencrypt"],
@@ -135,6 +146,8 @@ def _plan(work: vault_rotate.Rotation, params: dict[str, t.Any]) -> dict[str, t.
 def _take(work: vault_rotate.Rotation, params: dict[str, t.Any]) -> dict[str, t.Any]:
     names = params["names"]
     match params["step"]:
+        case "settle":
+            done = work.settle()
         case "prepare":
             done = work.prepare(names)
         case "switch":
@@ -153,7 +166,7 @@ def _take(work: vault_rotate.Rotation, params: dict[str, t.Any]) -> dict[str, t.
 
 def main() -> None:
     """Run the module."""
-    steps = ["plan", "prepare", "switch", "finish", "login", "at_once"]
+    steps = ["plan", "settle", "prepare", "switch", "finish", "login", "at_once"]
     names = {"type": "list", "elements": "str", "default": []}
     module = AnsibleModule(
         argument_spec={

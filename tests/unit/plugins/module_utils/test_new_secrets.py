@@ -145,3 +145,15 @@ def test_revisions_take_the_place_of_those_before() -> None:
         "# first\nCOMPOSE_FILE=x\nVEDFOLNIR_SECRETS_APP=a1\nVEDFOLNIR_SECRETS_APP_ADMIN=b\n"
     )
     assert new_secrets.with_revisions(found, {"app": "a1", "app-admin": "b"}) == found
+
+
+def test_what_a_killed_run_has_not_told_is_late(project: t.Any) -> None:
+    present = "app-1\\tf\\td\\ta1\\n"
+    assert new_secrets.late(project(), SERVICES, REVISIONS) == []  # somebody took it down
+    work = project(containers=present)
+    assert new_secrets.late(work, SERVICES, REVISIONS) == ["redis", "users"]
+    new_secrets.read_again(work, SERVICES, REVISIONS)
+    new_secrets.run_jobs(work, SERVICES, REVISIONS)
+    assert new_secrets.late(work, SERVICES, REVISIONS) == []
+    assert new_secrets.late(work, SERVICES, REVISIONS | {"app": "a2"}) == ["app-1"]
+    assert calls(work) == ["compose exec --no-TTY redis redis-cli acl", *calls(work)[1:]]

@@ -48,6 +48,7 @@ class World:
         self.ill: list[str] = []
         self.dies_at = -1
         self.broken = ""
+        self.told: dict[str, str] = {}
         self.files: dict[str, dict[str, str]] = {}
         (directory / "manifest.json").write_text(json.dumps({"secrets": MANIFEST, "files": FILES}))
         project = new_secrets.Project(str(directory), "p", str(directory / "read.json"))
@@ -123,11 +124,15 @@ def world(tmp_path: pathlib.Path, fake_vault: t.Any, monkeypatch: pytest.MonkeyP
         world.happens("server")
         return []
 
-    def replace(_project: t.Any, _services: t.Any, _revisions: t.Any, _say: t.Any) -> list[str]:
+    def replace(_project: t.Any, _services: t.Any, revisions: t.Any, _say: t.Any) -> list[str]:
         world.happens("replace")
+        world.told = dict(revisions)
         if world.broken and world.broken in world.files["app"].values():
             raise new_secrets.ProjectError("app did not become healthy")
         return []
+
+    def late(_project: t.Any, _services: t.Any, revisions: t.Any) -> list[str]:
+        return [name for name, one in revisions.items() if world.told.get(name, one) != one]
 
     def run_job(_src: str, _name: str, job: str, _timeout: float) -> str:
         world.happens(f"job {job}")
@@ -137,6 +142,7 @@ def world(tmp_path: pathlib.Path, fake_vault: t.Any, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(new_secrets, "read_again", read_again)
     monkeypatch.setattr(new_secrets, "run_jobs", lambda *_arguments: [])
     monkeypatch.setattr(new_secrets, "replace", replace)
+    monkeypatch.setattr(new_secrets, "late", late)
     monkeypatch.setattr(new_secrets, "wait_for_health", lambda _project: world.ill)
     monkeypatch.setattr(new_secrets.Project, "services", lambda _self: {})
     monkeypatch.setattr(jobs, "run", run_job)
@@ -220,6 +226,8 @@ def test_killed_at_every_moment_the_next_run_finishes(world: World) -> None:
             assert after["fernet"] != before["fernet"]
         flask = after["flask"]
         assert flask["state"] == "switched"
+        # What nobody uses any more is accepted by nobody, wherever the run was killed.
+        assert world.files == secrets.rendered_files(FILES, after)
         works_after_a_restart(world)
 
 
