@@ -210,6 +210,7 @@ def phases(lab: Lab) -> dict[str, int]:
     A step is written down when it has been taken, so a rotation that is killed then has come
     exactly that far.
     """
+    lab.run(f"touch {LOG}")  # nobody has rotated anything yet
     before = int(lab.run(f"wc -l < {LOG}"))
     lab.run(f"{PROGRAM} {' '.join(ALL)}", timeout=1200)
     lines = lab.run(f"tail -n +{before + 1} {LOG}").splitlines()
