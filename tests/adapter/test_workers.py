@@ -98,11 +98,12 @@ def ollama(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Ollama]:
 class Site:
     """A prepared database with one user and one platform, and its task rows."""
 
-    def __init__(self, stack: Stack, platform: Platform, ollama: Ollama) -> None:
+    def __init__(self, stack: Stack, platform: Platform, ollama: Ollama, **further: str) -> None:
         self.stack, self.platform, self.ollama = stack, platform, ollama
         self.settings = {
             "OLLAMA_URL": ollama.url, "OLLAMA_MODEL": MODEL, "VEDFOLNIR_ORPHAN_GRACE": "2",
             "VEDFOLNIR_STOP_GRACE": "2", "USER_PROCESSING_DELAY": "0",
+            **further,
         }  # fmt: skip
         stack.mysql.fresh_database()
         stack.schema_and_admin()

@@ -17,18 +17,19 @@ from ansible_collections.vedfolnir.stack.plugins.plugin_utils.requirement_lines 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FILES = ROOT / "files/app"
 ADAPTER = (FILES / "requirements-adapter.txt").read_text("utf-8")
+TRACES = (FILES / "requirements-traces.txt").read_text("utf-8")
 OPTIONAL = {"flask_wtf", "wtforms"}
 """Imported by the adapter only after the application has imported them."""
 
 
-def _report(main: pathlib.Path) -> dict[str, t.Any]:
+def _report(main: pathlib.Path, more: str = "") -> dict[str, t.Any]:
     """Apply the shipped files as the role does."""
     return filter_requirements(
         main.read_text("utf-8"),
         yaml.safe_load((FILES / "dependency_rules.yml").read_text("utf-8")),
         constraints_text=(FILES / "constraints.txt").read_text("utf-8"),
         path=str(main),
-        needed=ADAPTER,
+        needed=ADAPTER + more,
     )
 
 
@@ -55,19 +56,36 @@ def test_an_application_that_names_nothing_gets_what_the_adapter_needs(
     assert _names(_report(tmp_path / "requirements.txt")["requirements"]) >= _names(ADAPTER)
 
 
-def test_the_adapters_requirements_are_what_it_imports() -> None:
-    """Imports of the application's own modules aside."""
+def _imported(paths: t.Iterable[pathlib.Path]) -> set[str]:
+    """Return the packages that modules import, the application's own modules aside."""
     application = {path.stem for path in (ROOT / "tests/standins/app").iterdir()}
     own = {*sys.stdlib_module_names, *application, *OPTIONAL, "vedfolnir_adapter"}
     imported: set[str] = set()
-    for path in (FILES / "vedfolnir_adapter").glob("*.py"):
+    for path in paths:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Import):
                 imported |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 imported.add(node.module or "")
     packages = {module.partition(".")[0] for module in imported} - own
-    assert {package.replace("_", "-") for package in packages} == _names(ADAPTER)
+    return {package.replace("_", "-") for package in packages}
+
+
+def test_the_adapters_requirements_are_what_it_imports() -> None:
+    tracing = FILES / "vedfolnir_adapter/otel.py"
+    others = set((FILES / "vedfolnir_adapter").glob("*.py")) - {tracing}
+    assert _imported(others) == _names(ADAPTER)
+    # Distributions of OpenTelemetry share one package.
+    wanted = {name.partition("-")[0] for name in _names(TRACES)}
+    assert _imported([tracing]) - _names(ADAPTER) == wanted
+
+
+def test_what_traces_need_is_pinned_and_only_there_if_it_is_asked_for() -> None:
+    report = _report(ROOT / "tests/standins/app/requirements.txt", TRACES)
+    assert report["unpinned"] == []
+    assert _names(TRACES) <= _names(report["requirements"])
+    plain = _report(ROOT / "tests/standins/app/requirements.txt")
+    assert not [name for name in _names(plain["requirements"]) if "opentelemetry" in name]
 
 
 def _run_instructions() -> list[str]:

@@ -6,7 +6,7 @@ import logging
 import typing as t
 from datetime import timedelta
 
-from vedfolnir_adapter import request_ids
+from vedfolnir_adapter import request_ids, request_spans
 from vedfolnir_adapter.logs import FIELDS
 from vedfolnir_adapter.redaction import redact
 
@@ -27,6 +27,9 @@ def access_fields(
     identifier = request_ids.valid(str(environ.get("HTTP_X_REQUEST_ID", "")))
     if identifier:
         fields["request_id"] = identifier
+    trace = environ.get(request_spans.ENVIRON, {}).get("trace_id")
+    if trace:
+        fields["trace_id"] = trace
     return fields
 
 

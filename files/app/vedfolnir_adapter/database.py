@@ -12,7 +12,7 @@ import typing as t
 
 import pymysql
 
-from vedfolnir_adapter import request_ids
+from vedfolnir_adapter import request_ids, traces
 from vedfolnir_adapter.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -42,16 +42,27 @@ def connect(settings: Settings, *, timeout: int = 5) -> pymysql.connections.Conn
     )
 
 
+@contextlib.contextmanager
+def _cursor(settings: Settings, sql: str) -> t.Iterator[t.Any]:
+    """Open a connection for one statement."""
+    with (
+        traces.child(*traces.statement(sql)),
+        contextlib.closing(connect(settings)) as connection,
+        connection.cursor() as cursor,
+    ):
+        yield cursor
+
+
 def query(settings: Settings, sql: str, arguments: t.Sequence[t.Any] = ()) -> list[t.Any]:
     """Run one statement and return its rows."""
-    with contextlib.closing(connect(settings)) as connection, connection.cursor() as cursor:
+    with _cursor(settings, sql) as cursor:
         cursor.execute(request_ids.commented(sql), arguments)
         return list(cursor.fetchall())
 
 
 def execute(settings: Settings, sql: str, arguments: t.Sequence[t.Any] = ()) -> int:
     """Run one statement and return the number of rows it changed."""
-    with contextlib.closing(connect(settings)) as connection, connection.cursor() as cursor:
+    with _cursor(settings, sql) as cursor:
         return int(cursor.execute(request_ids.commented(sql), arguments))
 
 

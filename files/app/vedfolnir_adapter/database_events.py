@@ -1,4 +1,4 @@
-"""What the application's statements tell: lockouts and audit events; and they carry the id."""
+"""What the application's statements tell: lockouts and audit events; and they are traced."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import typing as t
 import redis
 from prometheus_client import Counter
 
-from vedfolnir_adapter import request_ids
+from vedfolnir_adapter import request_ids, traces
 from vedfolnir_adapter.settings import Settings
 
 #: Actions of the table user_audit_log that are about logging in; all others are one.
@@ -59,6 +59,7 @@ class DatabaseEvents:
             elif table == TASKS:
                 # Before the row can be seen by others, so that the worker finds it.
                 request_ids.remember(self._client, str(row.id))
+                traces.remember(self._client, str(row.id))
         for row in session.dirty:
             if _table(row) == USERS and True in (
                 inspect(row).attrs.account_locked.history.added or ()
@@ -73,12 +74,27 @@ class DatabaseEvents:
 
         def comment(
             _connection: t.Any, _cursor: t.Any, statement: str, parameters: t.Any,
-            _context: t.Any, executemany: bool,
+            context: t.Any, executemany: bool,
         ) -> tuple[str, t.Any]:  # fmt: skip
+            if traces.installed():
+                context.vedfolnir_span = traces.part(*traces.statement(statement))
             # PyMySQL would not recognise a commented INSERT as one that takes many rows.
             return (statement if executemany else request_ids.commented(statement)), parameters
 
+        def end(
+            _connection: t.Any, _cursor: t.Any, _statement: str, _parameters: t.Any,
+            context: t.Any, _executemany: bool,
+        ) -> None:  # fmt: skip
+            getattr(context, "vedfolnir_span", traces.NOTHING).end()
+
+        def fail(failed: t.Any) -> None:
+            span = getattr(failed.execution_context, "vedfolnir_span", traces.NOTHING)
+            span.fail(type(failed.original_exception).__name__)
+            span.end()
+
         event.listen(Engine, "before_cursor_execute", comment, retval=True)
+        event.listen(Engine, "after_cursor_execute", end)
+        event.listen(Engine, "handle_error", fail)
         event.listen(Session, "after_flush", lambda session, _context: self.written(session))
 
 

@@ -21,7 +21,7 @@ import traceback
 import types
 import typing as t
 
-from vedfolnir_adapter import request_ids
+from vedfolnir_adapter import request_ids, traces
 from vedfolnir_adapter.redaction import redact
 
 MAX_MESSAGE: t.Final = 12_000
@@ -36,6 +36,12 @@ def _timestamp(seconds: float | None = None) -> str:
         dt.datetime.now(dt.UTC) if seconds is None else dt.datetime.fromtimestamp(seconds, dt.UTC)
     )
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _ids() -> dict[str, str]:
+    """Return the ids of the request and the trace that this code runs for."""
+    found = {"request_id": request_ids.current(), "trace_id": traces.trace_id()}
+    return {name: value for name, value in found.items() if value}
 
 
 class LogWriter:
@@ -61,9 +67,7 @@ class LogWriter:
         """Write a line that did not come from a logger."""
         entry: dict[str, t.Any] = {"timestamp": _timestamp(), "level": level, "logger": logger}
         entry["message"] = redact(message)[:MAX_MESSAGE]
-        identifier = request_ids.current()
-        if identifier:
-            entry["request_id"] = identifier
+        entry.update(_ids())
         self.write(entry)
 
     def record(self, record: logging.LogRecord) -> None:
@@ -77,9 +81,7 @@ class LogWriter:
             "logger": record.name,
             "message": message[:MAX_MESSAGE],
         }
-        identifier = request_ids.current()
-        if identifier:
-            entry["request_id"] = identifier
+        entry.update(_ids())
         entry.update(getattr(record, FIELDS, {}))
         self.write(entry)
 

@@ -1,4 +1,4 @@
-"""Count and time the calls to platforms and to Ollama, and give Ollama the request's id."""
+"""Count, time and trace the calls to platforms and to Ollama, and give Ollama the request's ids."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from vedfolnir_adapter import request_ids
+from vedfolnir_adapter import request_ids, traces
 
 TARGETS: t.Final = ("ollama", "platform")
 PORTS: t.Final = {"http": 80, "https": 443}
@@ -33,9 +33,10 @@ def _place(url: str) -> tuple[str | None, int | None]:
 class Calls:
     """The series, and where Ollama is; everything else is a platform."""
 
-    def __init__(self, ollama_url: str) -> None:
+    def __init__(self, ollama_url: str, traces_url: str = "") -> None:
         """Create the series, so that they are there before the first call."""
         self._ollama = _place(ollama_url)
+        self._traces = _place(traces_url)
         self.requests = Counter(
             "vedfolnir_outbound_requests",
             "Calls to platforms and to Ollama; code is the status, timeout or error.",
@@ -64,16 +65,41 @@ class Calls:
     @contextlib.contextmanager
     def watch(self, request: t.Any) -> t.Iterator[t.Callable[[t.Any], None]]:
         """Watch one call; the caller hands over the answer."""
-        target = "ollama" if _place(str(request.url)) == self._ollama else "platform"
-        identifier = request_ids.current()
-        # A platform is told nothing of our inside.
-        if target == "ollama" and identifier:
-            request.headers[request_ids.HEADER] = identifier
+        host, port = place = _place(str(request.url))
+        if place == self._traces:  # the spans themselves
+            yield lambda _response: None
+            return
+        target = "ollama" if place == self._ollama else "platform"
+        # Without the path, which may have the token of somebody.
+        attributes: dict[str, str | int] = {
+            "http.request.method": str(request.method),
+            "peer.service": target,
+            "server.address": host or "",
+            "server.port": port or 0,
+        }
+        with traces.child(f"{request.method} {target}", attributes) as span:
+            if target == "ollama":  # a platform is told nothing of our inside
+                self._tell(request)
+            with self._measure(target) as answered:
+                yield lambda response: answered(response, span)
+
+    @staticmethod
+    def _tell(request: t.Any) -> None:
+        told = {request_ids.HEADER: request_ids.current(), traces.PARENT: traces.traceparent()}
+        for name, value in told.items():
+            if value:
+                request.headers[name] = value
+
+    @contextlib.contextmanager
+    def _measure(self, target: str) -> t.Iterator[t.Callable[[t.Any, traces.Span], None]]:
         code = "error"
 
-        def answered(response: t.Any) -> None:
+        def answered(response: t.Any, span: traces.Span) -> None:
             nonlocal code
             code = str(response.status_code)
+            span.set("http.response.status_code", response.status_code)
+            if response.status_code >= 400:
+                span.fail(code)
 
         started = time.perf_counter()
         self.in_flight.labels(target).inc()
@@ -109,7 +135,7 @@ class Calls:
 
 def install() -> Calls:
     """Watch the HTTP clients that the image has."""
-    calls = Calls(os.environ.get("OLLAMA_URL", ""))
+    calls = Calls(os.environ.get("OLLAMA_URL", ""), os.environ.get(traces.URL, ""))
     for module, name, method in CLIENTS:
         with contextlib.suppress(ImportError):
             client = getattr(importlib.import_module(module), name)

@@ -17,7 +17,7 @@ import typing as t
 import pymysql
 import redis
 
-from vedfolnir_adapter import database, heartbeat, logs, request_ids, supervisor, tasks
+from vedfolnir_adapter import database, heartbeat, logs, request_ids, supervisor, tasks, traces
 from vedfolnir_adapter.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,8 @@ async def _process_once(
             return
         stop.current = task_id
         try:
-            await original(task)
+            with tasks.span(task_id, traces.recall(stop.client, task_id)):
+                await original(task)
         finally:
             stop.current = None
 

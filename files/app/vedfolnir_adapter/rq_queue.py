@@ -20,7 +20,7 @@ from rq import Queue
 from rq.exceptions import NoSuchJobError
 from rq.job import Job
 
-from vedfolnir_adapter import database, heartbeat, request_ids, tasks
+from vedfolnir_adapter import database, heartbeat, request_ids, tasks, traces
 from vedfolnir_adapter.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,10 @@ class Dispatcher:
             result_ttl=600,
             failure_ttl=86400,
             description=f"caption task {task.id}",
-            meta={META: request_ids.recall(self.client, task.id)},
+            meta={
+                META: request_ids.recall(self.client, task.id),
+                traces.PARENT: traces.recall(self.client, task.id),
+            },
         )
         log.info("Put task %s on queue %s%s", task.id, PREFIX, task.priority)
 

@@ -14,7 +14,7 @@ import typing as t
 from rq import Worker, get_current_job
 from rq.worker import WorkerStatus
 
-from vedfolnir_adapter import heartbeat, logs, request_ids, rq_queue, supervisor, tasks
+from vedfolnir_adapter import heartbeat, logs, request_ids, rq_queue, supervisor, tasks, traces
 from vedfolnir_adapter.redaction import redact
 from vedfolnir_adapter.settings import Settings, load
 
@@ -26,13 +26,24 @@ WORKER_TTL: t.Final = 60
 
 def caption_task(task_id: str) -> str:
     """Process one row: the job function (it runs in a process of its own)."""
+    job = get_current_job()
+    meta = job.meta if job else {}
+    try:
+        with (
+            request_ids.carry(meta.get(rq_queue.META)),
+            tasks.span(task_id, meta.get(traces.PARENT)) as span,
+        ):
+            return _process(load(), task_id, span)
+    finally:
+        # RQ ends this process without its exit handlers.
+        traces.finish()
+
+
+def _process(settings: Settings, task_id: str, span: traces.Span) -> str:
     from config import Config
     from main import Vedfolnir
 
-    settings = load()
-    job = get_current_job()
-    identifier = job.meta.get(rq_queue.META) if job else None
-    with request_ids.carry(identifier), tasks.task_lock(settings, task_id) as held:
+    with tasks.task_lock(settings, task_id) as held:
         if not held or not tasks.claim(settings, task_id):
             log.info("Task %s is not waiting any more", task_id)
             return "skipped"
@@ -44,6 +55,7 @@ def caption_task(task_id: str) -> str:
             asyncio.run(Vedfolnir(Config()).run_multi_user([username], skip_ollama=False))
         except Exception as exc:
             log.exception("Task %s failed", task_id)
+            span.fail(type(exc).__name__)
             tasks.finish(settings, task_id, error=redact(str(exc)) or type(exc).__name__)
             return "failed"
         tasks.finish(settings, task_id)

@@ -8,13 +8,14 @@ becomes QUEUED again, at most `max_retries` times.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
 import time
 import typing as t
 
-from vedfolnir_adapter import database
+from vedfolnir_adapter import database, traces
 from vedfolnir_adapter.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,12 @@ class QueuedTask(t.NamedTuple):
 def task_lock(settings: Settings, task_id: str) -> database.NamedLock:
     """Return the lock that a worker holds while it works on a row."""
     return database.NamedLock(settings, f"task.{task_id}")
+
+
+def span(task_id: str, parent: str | None) -> contextlib.AbstractContextManager[traces.Span]:
+    """Return the span of a task, below that of the request that made it."""
+    attributes = {"messaging.system": "vedfolnir", "vedfolnir.task_id": task_id}
+    return traces.root("caption task", "consumer", attributes, parent)
 
 
 def claim(settings: Settings, task_id: str) -> bool:

@@ -39,8 +39,9 @@ def _tell_metrics() -> None:
 
 def _watch(settings: Settings) -> None:
     """Count what the application does in this process, and let it carry the request's id."""
-    from vedfolnir_adapter import database_events, outbound
+    from vedfolnir_adapter import database_events, outbound, traces
 
+    traces.install("worker")
     outbound.install()
     database_events.install(settings)
 

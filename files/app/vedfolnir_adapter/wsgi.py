@@ -17,15 +17,17 @@ from vedfolnir_adapter import (
     logs,
     metrics_store,
     socketio_patch,
+    traces,
 )
 
 _settings = bootstrap.prepare("app")
 # Before the first import of prometheus_client, in the master: all its workers share the place.
 metrics_store.prepare()
 
-from vedfolnir_adapter import database_events, outbound
+from vedfolnir_adapter import database_events, outbound, request_spans
 from vedfolnir_adapter.metrics import RequestMetrics, SocketMetrics
 
+traces.install("app")
 access_log.install()
 gunicorn_master.install()
 socketio_patch.install(_settings, SocketMetrics().watch)
@@ -37,6 +39,8 @@ import web_app
 app = web_app.app
 flask_patch.configure(app, _settings)
 RequestMetrics().install(app)
+if traces.installed():
+    request_spans.install(app)
 logs.finish_setup()
 if _settings.worker_mode == "integrated":
     integrated.start()
