@@ -17,7 +17,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from logs import alloy_syntax
+from logs import alloy_syntax, otlp
 from logs.alloy_pipeline import Counters, Line, relabel, sinks
 from logs.alloy_syntax import Block
 from logs.durations import seconds
@@ -116,9 +116,10 @@ class Program:
     def __init__(self, blocks: list[Block], data: Path) -> None:
         self.blocks = {block.path: block for block in blocks}
         self.counters = Counters()
-        (write,) = (block for block in blocks if block.name == "loki.write")
-        self.writer = Writer(write, self.counters)
-        self.sinks = sinks(blocks, self.counters, self.writer)
+        writes = [block for block in blocks if block.name == "loki.write"]
+        if writes:  # else it has spans to take, and no lines
+            self.writer = Writer(writes[0], self.counters)
+            self.sinks = sinks(blocks, self.counters, self.writer)
         self.positions = Positions(data)
         self.lock = threading.Lock()
 
@@ -194,9 +195,17 @@ class Program:
                     continue
             time.sleep(1)
 
+    def spans(self, source: Block) -> None:
+        """Take spans."""
+        otlp.receive(source, self.blocks, self.counters)
+
     def start(self) -> None:
         """Start every source."""
-        run = {"loki.source.journal": self.journal, "loki.source.file": self.file}
+        run = {
+            "loki.source.journal": self.journal,
+            "loki.source.file": self.file,
+            "otelcol.receiver.otlp": self.spans,
+        }
         for block in self.blocks.values():
             if block.name in run:
                 target = run[block.name]

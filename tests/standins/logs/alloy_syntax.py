@@ -172,6 +172,10 @@ def _receivers(value: object) -> bool:
     )
 
 
+def _ends(value: object, end: str) -> bool:
+    return isinstance(value, Reference) and value.name.endswith(end)
+
+
 KINDS: t.Final[dict[str, t.Callable[[object], bool]]] = {
     "text": lambda value: isinstance(value, str),
     "int": lambda value: isinstance(value, int) and not isinstance(value, bool),
@@ -182,6 +186,9 @@ KINDS: t.Final[dict[str, t.Callable[[object], bool]]] = {
     "regex": _regex,
     "receivers": _receivers,
     "rules": lambda v: isinstance(v, Reference) and v.name.endswith(".rules"),
+    "consumers": lambda v: isinstance(v, list) and all(_ends(item, ".input") for item in v),
+    "handler": lambda v: _ends(v, ".handler"),
+    "secret": lambda v: isinstance(v, str) or _ends(v, ".content"),
     "targets": lambda v: isinstance(v, list) and all(_map(item) for item in v),
 }
 _COUNTER: t.Final = {
@@ -213,6 +220,7 @@ _STAGES["stage.match"] = {
     "selector!": "text", "action": "text", "pipeline_name": "text", "drop_counter_reason": "text",
     **{f"{name} {{}}": inside for name, inside in _STAGES.items()},
 }  # fmt: skip
+_OUTPUT: t.Final = {"traces": "consumers", "logs": "consumers", "metrics": "consumers"}
 #: Components and blocks by name. ``!`` marks what must be there, ``{}`` a block.
 COMPONENTS: t.Final[dict[str, t.Any]] = {
     "logging": {"level": "text", "format": "text"},
@@ -229,6 +237,51 @@ COMPONENTS: t.Final[dict[str, t.Any]] = {
         "forward_to!": "receivers",
         **{f"{name} {{}}": inside for name, inside in _STAGES.items()},
     },
+    "local.file": {
+        "filename!": "text", "detector": "text", "is_secret": "bool", "poll_frequency": "duration",
+    },
+    "otelcol.receiver.otlp": {
+        "http {}": {
+            "endpoint": "text", "max_request_body_size": "text", "include_metadata": "bool",
+            "traces_url_path": "text", "compression_algorithms": "texts",
+        },
+        "output {}!": _OUTPUT,
+    },
+    "otelcol.processor.attributes": {
+        "action {}": {
+            "key!": "text", "action!": "text", "pattern": "regex", "value": "text",
+            "from_attribute": "text", "from_context": "text", "converted_type": "text",
+        },
+        "output {}!": _OUTPUT,
+    },
+    "otelcol.processor.batch": {
+        "timeout": "duration", "send_batch_size": "int", "send_batch_max_size": "int",
+        "metadata_keys": "texts", "metadata_cardinality_limit": "int",
+        "output {}!": _OUTPUT,
+    },
+    "otelcol.auth.headers": {
+        "header {}!": {
+            "key!": "text", "value": "secret", "from_context": "text", "from_attribute": "text",
+            "action": "text",
+        },
+    },
+    "otelcol.exporter.otlphttp": {
+        "metrics_endpoint": "text", "logs_endpoint": "text", "traces_endpoint": "text",
+        "encoding": "text",
+        "client {}!": {
+            "endpoint!": "text", "proxy_url": "text", "timeout": "duration", "headers": "map",
+            "compression": "text", "auth": "handler", "disable_keep_alives": "bool",
+            "tls {}": {"ca_file": "text", "insecure": "bool", "insecure_skip_verify": "bool"},
+        },
+        "sending_queue {}": {
+            "enabled": "bool", "num_consumers": "int", "queue_size": "int", "blocking": "bool",
+            "block_on_overflow": "bool", "sizer": "text",
+        },
+        "retry_on_failure {}": {
+            "enabled": "bool", "initial_interval": "duration", "max_interval": "duration",
+            "max_elapsed_time": "duration",
+        },
+    },
     "loki.write": {
         "external_labels": "map", "max_streams": "int",
         "endpoint {}": {
@@ -243,13 +296,16 @@ COMPONENTS: t.Final[dict[str, t.Any]] = {
 }  # fmt: skip
 _EXPORTS: t.Final = {
     "loki.relabel": ("receiver", "rules"), "loki.process": ("receiver",),
-    "loki.write": ("receiver",),
+    "loki.write": ("receiver",), "local.file": ("content",),
+    "otelcol.processor.attributes": ("input",), "otelcol.processor.batch": ("input",),
+    "otelcol.exporter.otlphttp": ("input",), "otelcol.auth.headers": ("handler",),
 }  # fmt: skip
 
 
 def _check(block: Block, known: t.Mapping[str, t.Any]) -> None:
     where = f"line {block.line}: {block.path}"
-    kinds = {name.rstrip("!"): kind for name, kind in known.items() if not name.endswith("{}")}
+    kinds = {name.rstrip("!"): kind for name, kind in known.items() if "{}" not in name}
+    blocks = {name.split()[0]: inner for name, inner in known.items() if "{}" in name}
     for name, value in block.arguments.items():
         if name not in kinds:
             raise ConfigError(f'{where}: unrecognized attribute name "{name}"')
@@ -259,13 +315,14 @@ def _check(block: Block, known: t.Mapping[str, t.Any]) -> None:
             raise ConfigError(f"{where}: {name}: {exc}") from exc
         if not right:
             raise ConfigError(f"{where}: {name} should be {kinds[name]}")
-    for name in known:
-        if name.endswith("!") and name[:-1] not in block.arguments:
-            raise ConfigError(f'{where}: missing required attribute "{name[:-1]}"')
+    there = {*block.arguments, *(f"{inner.name} {{}}" for inner in block.blocks)}
+    for name in (name[:-1] for name in known if name.endswith("!") and name[:-1] not in there):
+        what = "block" if "{}" in name else "attribute"
+        raise ConfigError(f'{where}: missing required {what} "{name.split()[0]}"')
     for inner in block.blocks:
-        if f"{inner.name} {{}}" not in known:
+        if inner.name not in blocks:
             raise ConfigError(f'line {inner.line}: unrecognized block name "{inner.name}"')
-        _check(inner, known[f"{inner.name} {{}}"])
+        _check(inner, blocks[inner.name])
 
 
 def references(value: t.Any) -> t.Iterator[str]:
@@ -275,6 +332,14 @@ def references(value: t.Any) -> t.Iterator[str]:
     elif isinstance(value, list):
         for item in value:
             yield from references(item)
+
+
+def _referred(block: Block) -> t.Iterator[str]:
+    """Yield the names that a block and those inside it refer to."""
+    for value in block.arguments.values():
+        yield from references(value)
+    for inner in block.blocks:
+        yield from _referred(inner)
 
 
 def load(text: str) -> list[Block]:
@@ -298,8 +363,7 @@ def load(text: str) -> list[Block]:
         _check(block, COMPONENTS[block.name])
         exported |= {f"{block.path}.{name}" for name in _EXPORTS.get(block.name, ())}
     for block in root.blocks:
-        for value in block.arguments.values():
-            for name in references(value):
-                if name not in exported:
-                    raise ConfigError(f'{block.path}: component "{name}" does not exist')
+        for name in _referred(block):
+            if name not in exported:
+                raise ConfigError(f'{block.path}: component "{name}" does not exist')
     return root.blocks

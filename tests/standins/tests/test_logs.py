@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gzip
 import json
+import socket
 import sys
 import threading
 import time
@@ -11,7 +13,7 @@ import typing as t
 import urllib.error
 import urllib.parse
 import urllib.request
-from http.server import ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from logs import alloy_pipeline, alloy_syntax, logql, loki, loki_config
+from logs import alloy_pipeline, alloy_syntax, logql, loki, loki_config, otlp
 from logs.alloy import Positions, Writer
 
 DAY = 86400
@@ -316,3 +318,164 @@ def test_positions_survive(tmp_path: Path) -> None:
     positions.values["journal"] = "s=1"
     positions.save()
     assert Positions(tmp_path).values == {"journal": "s=1"}
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """Return a field of bytes, as protocol buffers write it."""
+    return bytes([number << 3 | 2]) + otlp.varint(len(content)) + content
+
+
+def _message(*keys: str) -> bytes:
+    """Return a message with one span that has attributes of these names, and fields around them."""
+    name = _field(5, b"GET /") + bytes([6 << 3, 2])  # name, kind
+    attributes = [_field(9, _field(1, key.encode()) + _field(2, _field(1, b"v"))) for key in keys]
+    span = name + b"".join(attributes) + bytes([7 << 3 | 1]) + b"12345678"
+    resource = _field(1, _field(1, _field(1, b"password")))
+    return _field(1, resource + _field(2, _field(1, b"scope") + _field(2, span)))
+
+
+SPANS = """
+otelcol.receiver.otlp "application" {
+  http {
+    endpoint = "127.0.0.1:%d"
+  }
+  output {
+    traces = [otelcol.processor.attributes.redacted.input]
+  }
+}
+otelcol.processor.attributes "redacted" {
+  action {
+    key     = "cookie"
+    pattern = "(?i)password|token"
+    action  = "delete"
+  }
+  output {
+    traces = [otelcol.processor.batch.spans.input]
+  }
+}
+otelcol.processor.batch "spans" {
+  timeout = "2s"
+  output {
+    traces = [otelcol.exporter.otlphttp.store.input]
+  }
+}
+local.file "authorization" {
+  filename  = "%s"
+  is_secret = true
+}
+otelcol.auth.headers "store" {
+  header {
+    key   = "Authorization"
+    value = local.file.authorization.content
+  }
+}
+otelcol.exporter.otlphttp "store" {
+  client {
+    endpoint = "http://127.0.0.1:%d"
+    auth     = otelcol.auth.headers.store.handler
+  }
+  sending_queue {
+    queue_size = 1
+  }
+  retry_on_failure {
+    initial_interval = "100ms"
+    max_elapsed_time = "1s"
+  }
+}
+"""
+
+
+def test_attributes_are_taken_out_of_spans_and_nothing_else() -> None:
+    (_receiver, redacted, *_others) = alloy_syntax.load(SPANS % (1, "x", 2))
+    keep = otlp.keep_of(redacted)
+    message = _message("http.route", "user_password", "Token", "cookie", "cookies")
+    assert otlp.without(message, keep) == _message("http.route", "cookies")
+    assert otlp.without(message, lambda _key: True) == message
+    assert otlp.count(message + message) == 2
+    for wrong in (b"<html>", message[:-3], b"\xff"):
+        with pytest.raises(ValueError, match=r"message|wire type"):
+            otlp.count(wrong)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("traces = [otelcol.processor.batch.spans.input]", "", None),
+        ("otelcol.processor.batch.spans.input", "otelcol.processor.batch.more.input", "not exist"),
+        ("auth     = otelcol.auth.headers.store.handler", 'auth = "x"', "should be handler"),
+        ("local.file.authorization.content", "local.file.other.content", "does not exist"),
+        ('    key     = "cookie"\n', "", 'missing required attribute "key"'),
+        ("  sending_queue {", "  sending_queues {", 'unrecognized block name "sending_queues"'),
+        ("    endpoint = \"http", "    url = \"http", 'unrecognized attribute name "url"'),
+        ("[otelcol.exporter.otlphttp.store.input]", '["store"]', "should be consumers"),
+    ],
+)  # fmt: skip
+def test_a_wrong_way_of_spans_is_refused(old: str, new: str, message: str | None) -> None:
+    text = SPANS % (1, "x", 2)
+    assert old in text
+    if message is None:
+        start = text.index("  output {\n    " + old)
+        wrong = text[:start] + text[start:].replace("  output {\n    " + old + "\n  }\n", "", 1)
+        message = 'missing required block "output"'
+    else:
+        wrong = text.replace(old, new)
+    with pytest.raises(alloy_syntax.ConfigError, match=message):
+        alloy_syntax.load(wrong)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_spans_are_handed_on_with_what_a_file_says(tmp_path: Path) -> None:
+    got: list[tuple[str, str | None, bytes]] = []
+
+    class Store(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            got.append((self.path, self.headers["Authorization"], gzip.decompress(body)))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: t.Any) -> None:  # noqa: A002
+            """Say nothing."""
+
+    store = ThreadingHTTPServer(("127.0.0.1", 0), Store)
+    threading.Thread(target=store.serve_forever, daemon=True).start()
+    (tmp_path / "authorization").write_text("Bearer of-tests", encoding="utf-8")
+    port = _free_port()
+    text = SPANS % (port, tmp_path / "authorization", store.server_port)
+    blocks = {block.path: block for block in alloy_syntax.load(text)}
+    counters = alloy_pipeline.Counters()
+    source = blocks["otelcol.receiver.otlp.application"]
+    serve = threading.Thread(target=otlp.receive, args=(source, blocks, counters), daemon=True)
+    serve.start()
+
+    def send(path: str, body: bytes) -> int:
+        request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body)
+        for _try in range(50):
+            try:
+                with urllib.request.urlopen(request, timeout=5) as answer:
+                    return int(answer.status)
+            except urllib.error.HTTPError as exc:
+                return exc.code
+            except OSError:
+                time.sleep(0.1)
+        raise AssertionError("the receiver does not answer")
+
+    assert send("/v1/traces", _message("token", "http.route")) == 200
+    assert send("/v1/logs", b"") == 404
+    assert send("/v1/traces", b"<html>") == 400
+    end = time.monotonic() + 10
+    while not got and time.monotonic() < end:
+        time.sleep(0.05)
+    assert got == [("/v1/traces", "Bearer of-tests", _message("http.route"))]
+    # Nobody takes them any more: the queue fills, and the application still gets its answer.
+    store.shutdown()
+    store.server_close()
+    for _number in range(4):
+        assert send("/v1/traces", _message("http.route")) == 200
+    assert "otelcol_exporter_enqueue_failed_spans_total" in counters.text()
+    assert "otelcol_exporter_sent_spans_total{} 1" in counters.text()
