@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import sys
@@ -9,6 +10,7 @@ import typing as t
 from pathlib import Path
 
 import gate_repo
+import grafana_schema
 import pytest
 
 sys.path.insert(0, str(gate_repo.ROOT / "files/dashboards"))
@@ -58,3 +60,36 @@ def test_panels_do_not_lie_on_each_other(path: Path) -> None:
     covered = [cell for panel in panels for cell in cells(panel)]
     assert len(covered) == len(set(covered))
     assert max(x for x, _y in covered) < generate.WIDTH
+
+
+@EACH
+def test_it_follows_the_published_schema(path: Path) -> None:
+    assert grafana_schema.problems(FILES[path]) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda page: page.update(titel="x"), "dashboard.titel: is not in the schema"),
+        (lambda page: page.update(refresh=30), "dashboard.refresh: 30 is not"),
+        (lambda page: page["panels"][0].update(type=5), "type_val: 5 is not"),
+        (lambda page: page["panels"][0]["gridPos"].update(w="4"), "grid_pos.w: '4' is not"),
+        (lambda page: page["panels"][0]["options"].update(colour="x"), "options.colour: is not in"),
+        (
+            lambda page: page["panels"][0]["targets"][0].update(range="yes"),
+            "range_val: 'yes' is not",
+        ),
+        (lambda page: page["panels"][0]["options"].update(textMode="loud"), "'loud' is not"),
+        (
+            lambda page: page["panels"][0]["fieldConfig"]["defaults"].update(unit=1),
+            "unit: 1 is not",
+        ),
+        (lambda page: page["templating"]["list"][0].update(type="choice"), "'choice' is not"),
+    ],
+)
+def test_what_does_not_follow_the_schema_is_noticed(
+    change: t.Callable[[dict[str, t.Any]], None], problem: str
+) -> None:
+    (page,) = (copy.deepcopy(page) for path, page in FILES.items() if path.stem == "overview")
+    change(page)
+    assert any(problem in found for found in grafana_schema.problems(page))
