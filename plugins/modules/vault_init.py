@@ -36,6 +36,7 @@ attributes:
     platforms: debian
 extends_documentation_fragment:
   - ansible.builtin.action_common_attributes
+  - vedfolnir.stack.operators
 options:
   host:
     description: What the host's own program works on, too; see the role C(vault).
@@ -89,25 +90,6 @@ options:
     description: How many of them unseal Vault.
     type: int
     required: true
-  operators:
-    description: Who keeps the keys. Each has a name and one means of encryption.
-    type: list
-    elements: dict
-    required: true
-    suboptions:
-      name:
-        description: Name, which the file is called by.
-        type: str
-        required: true
-      age:
-        description: An age recipient, or an SSH public key that age accepts.
-        type: str
-      pgp:
-        description: An armoured PGP public key.
-        type: str
-      passphrase:
-        description: Passphrase of a file of ansible-vault.
-        type: str
   bootstrap:
     description: >-
       What is made in a new Vault. C(audit), C(auth) and C(mounts) map paths to settings,
@@ -121,7 +103,6 @@ options:
 requirements:
   - hvac (on the host)
   - cryptography (on the host)
-  - age or gpg (on the host), as the operators need
 """
 
 EXAMPLES = r"""

@@ -34,6 +34,7 @@ attributes:
     platforms: debian
 extends_documentation_fragment:
   - ansible.builtin.action_common_attributes
+  - vedfolnir.stack.operators
 options:
   step:
     description:
@@ -63,25 +64,6 @@ options:
     description: How many of them are needed.
     type: int
     required: true
-  operators:
-    description: Who keeps them, as in M(vedfolnir.stack.vault_init).
-    type: list
-    elements: dict
-    required: true
-    suboptions:
-      name:
-        description: Name, which the file is called by.
-        type: str
-        required: true
-      age:
-        description: An age recipient, or an SSH public key that age accepts.
-        type: str
-      pgp:
-        description: An armoured PGP public key.
-        type: str
-      passphrase:
-        description: Passphrase of a file of ansible-vault.
-        type: str
   name:
     description: The host's name in the operators' files.
     type: str
@@ -101,7 +83,6 @@ options:
 requirements:
   - hvac (on the host)
   - cryptography (on the host)
-  - age or gpg (on the host), as the operators need
 """
 
 EXAMPLES = r"""
