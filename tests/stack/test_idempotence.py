@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import shlex
 import typing as t
+import uuid
 
 import pytest
 from lab import Lab
 from strangers import Answer, ask
 
 APP = {"app-1", "app-2", "worker"}
-RELOADED = {"nginx_body_max_mb": 20, "nginx_registration_enabled": True}
+HTTPS = 8443
+RELOADED: dict[str, t.Any] = {"nginx_body_max_mb": 20, "nginx_registration_enabled": True}
 RESTARTS: list[tuple[dict[str, t.Any], set[str], set[str]]] = [
     (
         {"redis_maxmemory_percent": 50, "ollama_keep_alive": "7m"},
@@ -66,6 +69,48 @@ def not_loaded(lab: Lab) -> list[str]:
     return [problem for problem, holds in followed.items() if not holds]
 
 
+_ASK = """
+import http.client, json, ssl, sys
+names = json.loads(sys.argv[1])
+context = ssl._create_unverified_context()
+for given in names["ids"]:
+    connection = http.client.HTTPSConnection("nginx", names["port"], context=context, timeout=60)
+    headers = {"Host": names["host"], "X-Request-ID": given}
+    connection.request("GET", "/health/ready", headers=headers)
+    print(connection.getresponse().headers["X-Request-ID"])
+"""
+
+
+def edge_address(lab: Lab, service: str) -> str:
+    """Return where a service is on the network of nginx."""
+    networks = lab.inspect()[service]["NetworkSettings"]["Networks"]
+    (address,) = [own["IPAddress"] for name, own in networks.items() if name.endswith("edge")]
+    return str(address)
+
+
+def ids_from(lab: Lab, service: str, *ids: str) -> list[str]:
+    """Return under which ids nginx answers when a container asks with ids of its own."""
+    names = {"ids": ids, "port": HTTPS, "host": lab.variables["stack_domain"]}
+    words = ["python3", "-c", _ASK, json.dumps(names)]
+    done = lab.exec(service, shlex.join(words))
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def wrongly_followed(lab: Lab) -> list[str]:
+    """Return whose request id nginx follows wrongly while app-1 is a trusted proxy."""
+    given = uuid.uuid4().hex
+    outside = lab.session().get(lab.https, headers={"X-Request-ID": given}, timeout=60)
+    proxy = ids_from(lab, "app-1", given, "of-our.own:1", "short", "no good id")
+    holds = {
+        "the id of a trusted proxy is replaced": proxy[:2] == [given, "of-our.own:1"],
+        "a trusted proxy may say anything": not {"short", "no good id"} & set(proxy),
+        "the id of a neighbour is followed": given not in ids_from(lab, "app-2", given),
+        "the id of a visitor is followed": outside.headers["X-Request-ID"] != given,
+    }
+    return [problem for problem, well in holds.items() if not well]
+
+
 @pytest.mark.usefixtures("healthy")
 def test_a_second_run_changes_nothing_and_restarts_nothing(lab: Lab) -> None:
     """Also the baseline of the table below."""
@@ -89,6 +134,7 @@ def test_an_option_replaces_exactly_the_services_of_the_table(healthy: Lab) -> N
     """Each run also takes back the option of the run before, so both rows' services count."""
     previous: set[str] = set()
     findings: list[str] = []
+    RELOADED["nginx_trusted_proxies"] = [edge_address(healthy, "app-1")]
     for variables, services, jobs in [*RESTARTS, ({}, set[str](), set[str]())]:
         before, recorded = healthy.started(), ran(healthy)
         run = healthy.playbook("site.yml", variables=variables).check()
@@ -98,6 +144,6 @@ def test_an_option_replaces_exactly_the_services_of_the_table(healthy: Lab) -> N
             findings.append(f"{variables}: {sorted(found)}, expected {sorted(expected)}")
         assert run.recap["changed"] > 0, f"{variables}: nothing changed"
         if variables is RELOADED:
-            findings += not_loaded(healthy)
+            findings += not_loaded(healthy) + wrongly_followed(healthy)
         previous = services | jobs
     assert not findings, "\n".join(findings)
