@@ -81,7 +81,7 @@ class Settings:
     database: str
     repository: str
     repository_user: str
-    """Login at a rest-server; its password is a secret."""
+    """Login at a rest-server, or access key at S3; what belongs to it is a secret."""
     sftp_arguments: str
     """What ssh is called with, for a repository at ``sftp:``."""
     secrets_directory: str
@@ -106,9 +106,9 @@ class Settings:
     """Further repositories that get each backup: ``repository``, ``repository_user``,
     ``append_only``."""
     login_of: t.Literal["repository", "copy"] = "repository"
-    """Which secret has the password at a rest-server."""
+    """Which secret has the password at a rest-server, or the secret key at S3."""
     repository_ca: str = ""
-    """File with the authority of a rest-server, where it is not a public one."""
+    """File with the authority of a rest-server or of S3, where it is not a public one."""
     max_age_hours: int = 0
     """Age from which the newest backup is too old; 0 for never."""
     drill_max_age_days: int = 0

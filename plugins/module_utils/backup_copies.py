@@ -63,17 +63,17 @@ def make(settings: Settings, first: Restic, say: Say) -> None:
     problems: list[str] = []
     for number in range(1, len(settings.copies) + 1):
         target = of(settings, number)
-        _note(settings, target.repository, started=time.time())
+        report.remember_at(settings, KIND, target.repository, started=time.time())
         try:
             count = _one(settings, target, first, say)
         except BackupError as exc:
-            _note(settings, target.repository, exit=exc.exit_code)
+            report.remember_at(settings, KIND, target.repository, exit=exc.exit_code)
             problems.append(f"copy to {target.repository}: {exc}")
         except OSError as exc:
-            _note(settings, target.repository, exit=EXIT_FAILED)
+            report.remember_at(settings, KIND, target.repository, exit=EXIT_FAILED)
             problems.append(f"copy to {target.repository}: {exc.strerror}")
         else:
-            _note(settings, target.repository, exit=0, succeeded=time.time())
+            report.remember_at(settings, KIND, target.repository, exit=0, succeeded=time.time())
             say(f"copy at {target.repository}: {count} backups new")
     if problems:
         raise CopyError(f"the backup is complete, but: {'; '.join(problems)}")
@@ -84,7 +84,7 @@ def _one(settings: Settings, target: Settings, first: Restic, say: Say) -> int:
     restic = Restic(target, say, first)
     known = report.read(settings).get(KIND, {}).get(target.repository, {})
     found = restic.ensure(str(known.get("id", "")))
-    _note(settings, target.repository, id=found)
+    report.remember_at(settings, KIND, target.repository, id=found)
     present = manifests.complete(first.snapshots())
     late = missing(present, manifests.complete(restic.snapshots()), settings.keep)
     for backup in late:
@@ -93,8 +93,3 @@ def _one(settings: Settings, target: Settings, first: Restic, say: Say) -> int:
         restic.copy([part.id for name, part in parts.items() if name != manifests.PART])
         restic.copy([parts[manifests.PART].id])
     return len(late)
-
-
-def _note(settings: Settings, repository: str, **figures: t.Any) -> None:
-    known = report.read(settings).get(KIND, {}).get(repository, {})
-    report.remember(settings, KIND, **{repository: known | figures})

@@ -57,6 +57,12 @@ def read(settings: Settings) -> State:
     return content if isinstance(content, dict) else {}
 
 
+def remember_at(settings: Settings, kind: str, place: str, **figures: t.Any) -> None:
+    """Remember figures of a run at one of several repositories, beside what is known of it."""
+    known = read(settings).get(kind, {}).get(place, {})
+    remember(settings, kind, **{place: known | figures})
+
+
 def remember(settings: Settings, kind: str, **figures: t.Any) -> None:
     """Remember figures of a run, and write the metrics."""
     # Logs are shipped while a backup goes on: one must not undo what the other remembers.
@@ -84,24 +90,39 @@ def metrics(state: State) -> str:
                 f"# TYPE {full} gauge",
                 f"{full} {float(value):.1f}",
             ]
-    lines += _of_copies(state.get("copies", {}))
+    lines += _of_copies(state)
     return "\n".join(lines) + "\n" if lines else ""
 
 
 _COPY_METRICS = (
-    ("exit", "copy_last_exit_code", "How the last copy to a further repository ended, 0 is well."),
-    ("succeeded", "copy_last_success_seconds", "When a copy last succeeded, Unix time."),
+    (
+        *("copies", "exit", "copy_last_exit_code"),
+        "How the last copy to a further repository ended, 0 is well.",
+    ),
+    (
+        *("copies", "succeeded", "copy_last_success_seconds"),
+        "When a copy last succeeded, Unix time.",
+    ),
+    (
+        *("shipped", "exit", "copy_ship_last_exit_code"),
+        "How the last shipment of logs to a further repository ended, 0 is well.",
+    ),
+    (
+        *("shipped", "succeeded", "copy_ship_last_success_seconds"),
+        "When logs were last shipped to it, Unix time.",
+    ),
 )
+"""Kind of run, its figure, name and description of the metric of each further repository."""
 
 
-def _of_copies(copies: t.Mapping[str, t.Mapping[str, t.Any]]) -> list[str]:
+def _of_copies(state: State) -> list[str]:
     """Return the metrics of further repositories, each with a label."""
     lines: list[str] = []
-    for figure, name, description in _COPY_METRICS:
+    for kind, figure, name, description in _COPY_METRICS:
         full = f"vedfolnir_backup_{name}"
         values = [
             f"{full}{{repository={json.dumps(place)}}} {float(run[figure]):.1f}"
-            for place, run in sorted(copies.items())
+            for place, run in sorted(state.get(kind, {}).items())
             if figure in run
         ]
         if values:

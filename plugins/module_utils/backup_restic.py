@@ -2,8 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Call restic: save, list, read, check, forget; its errors in words.
 
-The key is read from a file by restic itself; the password of a rest-server goes by the environment
-of the process, which only root can read.
+The key is read from a file by restic itself; the login at a rest-server or at S3 goes by the
+environment of the process, which only root can read.
 """
 
 from __future__ import annotations
@@ -42,6 +42,15 @@ _SIGNS: tuple[tuple[str, type[BackupError], str], ...] = (
         "the key of this host does not open it; is it the repository of another stack, or was "
         "backup_repository_key changed?",
     ),
+    (
+        "certificate signed by unknown authority",
+        TargetError,
+        "the certificate of the target is not trusted, see backup_repository_ca",
+    ),
+    ("Access Denied", TargetError, "the target refuses the login"),
+    ("SignatureDoesNotMatch", TargetError, "the target refuses the login"),
+    ("signature we calculated does not match", TargetError, "the target refuses the login"),
+    ("Access Key Id you provided does not exist", TargetError, "the target refuses the login"),
     ("unable to open config file", TargetError, "there is no repository"),
     ("ciphertext verification failed", DamagedError, "a part of it was damaged or altered"),
     ("invalid data returned", DamagedError, "a part of it was damaged or altered"),
@@ -59,6 +68,11 @@ _SIGNS: tuple[tuple[str, type[BackupError], str], ...] = (
     ("already locked", TargetError, "somebody else works on it right now"),
 )
 """What restic says, what it means, and in words."""
+_LOGINS = {
+    "rest": ("RESTIC_REST_USERNAME", "RESTIC_REST_PASSWORD"),
+    "s3": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+}
+"""Kinds of repositories that are reached by HTTP, and in which variables restic wants the login."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,14 +111,15 @@ def error(what: str, code: int, said: str) -> BackupError:
 
 
 def knock(repository: str, what: str) -> None:
-    """See whether a rest-server is there; restic itself tries for a quarter of an hour.
+    """See whether a rest-server or S3 is there; restic itself tries for a quarter of an hour.
 
     Raises:
         TargetError: when nothing listens.
     """
-    if not repository.startswith("rest:"):
+    kind, _separator, url = repository.partition(":")
+    if kind not in _LOGINS:
         return
-    address = urllib.parse.urlsplit(repository.removeprefix("rest:"))
+    address = urllib.parse.urlsplit(url)
     port = address.port or (443 if address.scheme == "https" else 80)
     try:
         socket.create_connection((address.hostname or "", port), KNOCK_SECONDS).close()
@@ -133,18 +148,29 @@ class Restic:
             "RESTIC_CACHE_DIR": "/var/cache/vedfolnir/restic",
             "RESTIC_PROGRESS_FPS": "0.1",
         }
-        if settings.repository_user:
-            self._environment["RESTIC_REST_USERNAME"] = settings.repository_user
-            self._environment["RESTIC_REST_PASSWORD"] = settings.secret(
-                f"{settings.login_of}_password"
-            )
+        self._environment |= self._login()
         if settings.repository_ca:
             self._environment["RESTIC_CACERT"] = settings.repository_ca
         self._from: list[str] = []
         if source:
             self._from = ["--copy-chunker-params"]
+            # That of a rest-server is in the address; the preflight refuses two logins at S3.
+            self._environment |= source.login_by_environment
             self._environment["RESTIC_FROM_REPOSITORY"] = source.address
             self._environment["RESTIC_FROM_PASSWORD_FILE"] = settings.secret_file("repository_key")
+
+    def _login(self) -> dict[str, str]:
+        """Return the variables with the login."""
+        names = _LOGINS.get(self._settings.repository.partition(":")[0])
+        if not names or not self._settings.repository_user:
+            return {}
+        password = self._settings.secret(f"{self._settings.login_of}_password")
+        return dict(zip(names, (self._settings.repository_user, password), strict=True))
+
+    @property
+    def login_by_environment(self) -> dict[str, str]:
+        """The login that another repository's process needs to read this one as its source."""
+        return self._login() if self._settings.repository.startswith("s3:") else {}
 
     @property
     def address(self) -> str:

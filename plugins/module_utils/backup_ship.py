@@ -1,16 +1,18 @@
 # Copyright: Vedfolnir stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Look after what is streamed, and ship it off the host: every minute, by a timer."""
+"""Look after what is streamed, and ship it to every repository: every minute, by a timer."""
 
 from __future__ import annotations
 
 import os
 import time
 
+from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_copies as copies
 from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_report as report
 from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_streams as streams
 from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_base import (
     BackupError,
+    CopyError,
     Say,
     Settings,
     TargetError,
@@ -20,6 +22,7 @@ from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_gtid import
 from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_restic import Restic, Saved
 from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_take import compose
 
+KIND = "shipped"
 LOCK = "/run/vedfolnir/ship.lock"
 _ARRIVE_SECONDS = 5.0
 _QUESTION = "SELECT @@server_uuid, @@GLOBAL.gtid_executed"
@@ -125,27 +128,49 @@ def _shortened(gtids: GtidSet) -> str:
 
 
 def run(settings: Settings, restic: Restic, say: Say) -> None:
-    """Look after the streams and ship them.
+    """Look after the streams and ship them to every repository.
 
     Raises:
-        BackupError: when something is wrong with them; what is there was shipped nevertheless.
+        BackupError: when something is wrong with them, or one of the repositories did not get
+            them; what is there was shipped to the others nevertheless.
     """
     begun = time.monotonic()
-    problems = look(settings, say)
+    problems: list[BackupError] = [BackupError(text) for text in look(settings, say)]
     try:
         saved = _save(settings, restic)
     except TargetError as exc:
-        if "already locked" not in str(exc):
-            raise
-        # What a killed process of this host has left; not that of another one.
-        restic.unlock()
-        saved = _save(settings, restic)
-    seconds = round(time.monotonic() - begun, 1)
-    report.remember(settings, "ship", succeeded=time.time(), added=saved.added, duration=seconds)
-    say(f"shipped {saved.bytes} bytes, {saved.added} new, {seconds} s")
+        problems.append(exc)
+    else:
+        seconds = round(time.monotonic() - begun, 1)
+        figures = {"added": saved.added, "duration": seconds}
+        report.remember(settings, "ship", succeeded=time.time(), **figures)
+        say(f"shipped {saved.bytes} bytes, {saved.added} new, {seconds} s")
+    for number in range(1, len(settings.copies) + 1):
+        problem = _ship_copy(settings, copies.of(settings, number), say)
+        problems += [problem] if problem else []
     if problems:
-        raise BackupError("; ".join(problems))
+        # The kind of the first, which names the exit code.
+        raise type(problems[0])("; ".join(map(str, problems)))
+
+
+def _ship_copy(settings: Settings, target: Settings, say: Say) -> CopyError | None:
+    """Ship to a further repository, straight from the host; return what was wrong."""
+    try:
+        saved = _save(target, Restic(target, say))
+    except TargetError as exc:
+        report.remember_at(settings, KIND, target.repository, exit=exc.exit_code)
+        return CopyError(f"logs for the copy at {target.repository}: {exc}")
+    report.remember_at(settings, KIND, target.repository, exit=0, succeeded=time.time())
+    say(f"shipped to the copy at {target.repository}: {saved.added} new")
+    return None
 
 
 def _save(settings: Settings, restic: Restic) -> Saved:
+    try:
+        return restic.save_paths("", streams.PART, [settings.streams_directory])
+    except TargetError as exc:
+        if "already locked" not in str(exc):
+            raise
+    # What a killed process of this host has left; not that of another one.
+    restic.unlock()
     return restic.save_paths("", streams.PART, [settings.streams_directory])

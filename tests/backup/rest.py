@@ -9,7 +9,6 @@ from target import DIRECTORY, Target
 
 USER = "keeper"
 PASSWORD = "of-the-test-only-3"
-_PORT = 8000
 _INSTALL = (
     "command -v rclone >/dev/null || { apt-get update -q && apt-get install -qy rclone openssl; } "
     ">/tmp/installed 2>&1 || { tail -5 /tmp/installed >&2; exit 1; }"
@@ -19,14 +18,17 @@ _INSTALL = (
 class Rest:
     """The server; it may be stopped and started."""
 
+    port = 8000
+    install = _INSTALL
+
     def __init__(self, target: Target) -> None:
         """Install it, with an authority of its own."""
         self.target = target
-        self.repository = f"rest:https://{target.name}:{_PORT}/copy"
-        target.run(_INSTALL)
+        self.repository = f"rest:https://{target.name}:{self.port}/copy"
+        target.run(self.install)
         target.run(
-            f"mkdir -p {DIRECTORY}/rest /root/tls; cd /root/tls; test -e ca.pem || openssl req "
-            "-x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 "
+            f"mkdir -p {DIRECTORY}/rest {DIRECTORY}/s3 /root/tls; cd /root/tls; test -e ca.pem || "
+            "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 "
             f"-subj /CN={target.name} -addext subjectAltName=DNS:{target.name} "
             "-keyout key.pem -out ca.pem 2>/dev/null"
         )
@@ -36,21 +38,25 @@ class Rest:
         """What the host has to trust."""
         return self.target.run("cat /root/tls/ca.pem")
 
+    @property
+    def command(self) -> str:
+        """How it is started."""
+        return (
+            f"rclone serve restic --addr :{self.port} --append-only --user {USER} "
+            f"--pass {PASSWORD} --cert /root/tls/ca.pem --key /root/tls/key.pem {DIRECTORY}/rest"
+        )
+
     def start(self, lab: Lab) -> None:
         """Start it and wait until the host gets an answer."""
-        serve = (
-            f"setsid rclone serve restic --addr :{_PORT} --append-only --user {USER} "
-            f"--pass {PASSWORD} --cert /root/tls/ca.pem --key /root/tls/key.pem {DIRECTORY}/rest "
-            ">/tmp/rest.log 2>&1 &"
-        )
-        self.target.run(serve)
-        probe = f"timeout 2 bash -c '</dev/tcp/{self.target.name}/{_PORT}'"
+        log, pid = f"/tmp/{self.port}.log", f"/run/{self.port}.pid"
+        self.target.run(f"setsid {self.command} >{log} 2>&1 & echo $! >{pid}")
+        probe = f"timeout 2 bash -c '</dev/tcp/{self.target.name}/{self.port}'"
         for _try in range(30):
             if lab.ssh(probe).returncode == 0:
                 return
             time.sleep(1)
-        raise AssertionError(self.target.run("cat /tmp/rest.log"))
+        raise AssertionError(self.target.run(f"cat {log}"))
 
     def stop(self) -> None:
         """Let it answer nobody."""
-        self.target.run("for p in $(pidof rclone); do kill $p; done; sleep 1")
+        self.target.run(f"kill $(cat /run/{self.port}.pid); sleep 1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import typing as t
 
 import kept
@@ -13,7 +14,8 @@ from lab import Lab
 from rest import Rest
 from target import DIRECTORY, Target
 
-DAMAGED, TARGET, COPY = 5, 6, 7
+TARGET, COPY = 6, 7
+AT_ONCE_SECONDS = 30
 LOCAL = "/srv/second-disk"
 
 
@@ -72,6 +74,35 @@ def test_a_copy_restores_what_the_first_has_lost(ready: Lab, copied: Rest) -> No
     assert kept.data(ready) == before
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_copy_has_the_logs_since(ready: Lab, copied: Rest, number: int) -> None:
+    assert copied
+    kept.write(ready, "first", 20)
+    assert kept.program(ready, "backup").returncode == 0
+    kept.write(ready, "since", 20)
+    before = kept.data(ready)
+    done = kept.program(ready, "ship")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("shipped to the copy at ") == 2
+    assert copy_metric(ready, "copy_ship_last_exit_code", copied.repository) == 0
+    # The host's own logs are gone, too: all comes from the copy.
+    other = kept.other_settings(ready, streams_directory="/root/nothing")
+    arguments = f"restore --to latest --part mysql --part redis --confirm {ready.name}"
+    done = kept.program(ready, f"--settings {other} --copy {number} {arguments}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "fetch the logs that were shipped" in done.stdout
+    found = kept.data(ready)
+    assert (found.rows, found.keys) == (before.rows, before.keys)
+    # With its own logs again, and those of the server that has begun since.
+    kept.write(ready, "again", 20)
+    before = kept.data(ready)
+    time.sleep(1)
+    done = kept.program(ready, f"--copy {number} {arguments}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = kept.data(ready)
+    assert (found.rows, found.keys) == (before.rows, before.keys)
+
+
 def test_one_that_fails_is_told_and_catches_up(ready: Lab, copied: Rest) -> None:
     copied.stop()
     try:
@@ -83,6 +114,11 @@ def test_one_that_fails_is_told_and_catches_up(ready: Lab, copied: Rest) -> None
         assert copy_metric(ready, "copy_last_exit_code", copied.repository) == TARGET
         assert copy_metric(ready, "copy_last_exit_code", LOCAL) == 0
         assert kept.metric(ready, "last_exit_code") == COPY
+        shipped = kept.program(ready, "ship")
+        assert shipped.returncode == COPY, shipped.stderr
+        assert f"logs for the copy at {copied.repository}: " in shipped.stderr
+        assert copy_metric(ready, "copy_ship_last_exit_code", copied.repository) == TARGET
+        assert copy_metric(ready, "copy_ship_last_exit_code", LOCAL) == 0
         told = kept.program(ready, "status")
         assert told.returncode == 1
         assert f"the last copy to {copied.repository}" in told.stdout
@@ -94,6 +130,36 @@ def test_one_that_fails_is_told_and_catches_up(ready: Lab, copied: Rest) -> None
     assert kept.program(ready, "backup").returncode == 0
     assert f"{newest}  complete" in kept.program(ready, "--copy 2 list").stdout
     assert copy_metric(ready, "copy_last_exit_code", copied.repository) == 0
+
+
+@pytest.mark.parametrize("command", ["backup", "ship", "drill", "restore"])
+def test_a_server_that_is_away_is_told_at_once(ready: Lab, copied: Rest, command: str) -> None:
+    kept.write(ready, "there", 5)
+    before, started = kept.data(ready), ready.started()
+    succeeded = kept.metric(ready, "last_success_seconds")
+    other = kept.other_settings(
+        ready,
+        repository=copied.repository,
+        repository_user=rest.USER,
+        login_of="copy",
+        copies=[],
+    )
+    arguments = f" --confirm {ready.name}" if command == "restore" else ""
+    copied.stop()
+    begun = time.monotonic()
+    try:
+        done = kept.program(ready, f"--settings {other} {command}{arguments}")
+        seconds = time.monotonic() - begun
+    finally:
+        copied.start(ready)
+    assert done.returncode == TARGET, done.stderr
+    assert f"at {copied.repository}: the target does not answer" in done.stderr
+    assert seconds < AT_ONCE_SECONDS
+    name = {"backup": "last_exit_code", "restore": ""}.get(command, f"{command}_last_exit_code")
+    if name:
+        assert kept.metric(ready, name) == TARGET
+    assert kept.metric(ready, "last_success_seconds") == succeeded
+    assert (kept.data(ready), ready.started()) == (before, started)
 
 
 def test_an_intruder_on_the_host_cannot_remove_it(ready: Lab, copied: Rest, target: Target) -> None:

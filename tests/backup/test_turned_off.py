@@ -1,4 +1,4 @@
-"""What backups needed is taken back when they are turned off, and comes again. Runs last."""
+"""The timer of shipments; what backups needed goes when they are turned off. Runs last."""
 
 from __future__ import annotations
 
@@ -20,6 +20,29 @@ TRACES = (
     "dpkg -l restic | grep ^ii; docker ps -a | grep mysql-binlogs; "
     "systemctl list-timers --all | grep -E 'vedfolnir-(backup|drill|ship)'; :"
 )
+
+
+SHIPPED = (
+    "awk 'BEGIN {{ r = 1 }} /^vedfolnir_backup_ship_last_success_seconds/ {{ r = !($2 > {0}) }} "
+    "END {{ exit r }}' /srv/vedfolnir/metrics/backup.prom"
+)
+"""Ends with 0 when logs were shipped after a time."""
+
+
+def test_the_timer_ships_by_itself(ready: Lab, deploy: Deploy) -> None:
+    assert kept.program(ready, "backup").returncode == 0
+    run = ready.playbook(variables=deploy.variables | {"backup_ship_seconds": 10}).check()
+    assert "vedfolnir-ship.timer" in ready.run("systemctl list-timers --all")
+    assert run.recap["failed"] == 0
+    # Again and again.
+    for _time in range(2):
+        now = ready.run("date +%s").strip()
+        ready.run(f"until {SHIPPED.format(now)}; do sleep 1; done", timeout=90)
+        assert kept.metric(ready, "ship_last_exit_code") == 0
+    kept.write(ready, "streamed", 5)
+    written = int(ready.run("date +%s"))
+    ready.run(f"until {SHIPPED.format(written + 1)}; do sleep 1; done", timeout=90)
+    assert kept.metric(ready, "binlogs_complete_seconds") >= written
 
 
 def test_off_leaves_nothing_but_the_backups(ready: Lab, deploy: Deploy, target: Target) -> None:

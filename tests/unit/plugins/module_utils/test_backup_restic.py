@@ -31,6 +31,13 @@ from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_base import
         (1, "Host key verification failed.", TargetError, "not the one that is known"),
         (1, "keeper@x: Permission denied (publickey)", TargetError, "refuses the login"),
         (1, "write: no space left on device", TargetError, "is full"),
+        (1, "unable to open config file: Stat: Access Denied.", TargetError, "refuses the login"),
+        (
+            1,
+            "unable to open config file: x509: certificate signed by unknown authority",
+            TargetError,
+            "is not trusted, see backup_repository_ca",
+        ),
         (1, "something new", BackupError, "restic ended with 1: something new"),
     ],
 )
@@ -49,6 +56,8 @@ def test_a_rest_server_that_is_away_is_told_at_once() -> None:
         restic.knock(f"rest:https://127.0.0.1:{port}/x", "save mysql")
     with pytest.raises(TargetError, match="does not answer"):
         restic.knock("rest:http://nowhere.invalid/x", "save mysql")
+    with pytest.raises(TargetError, match="does not answer"):
+        restic.knock("s3:https://nowhere.invalid/bucket/path", "save mysql")
     # Others have no port of their own, or tell themselves.
     restic.knock("/mnt/backups", "save mysql")
     restic.knock("sftp:a@nowhere.invalid:/x", "save mysql")

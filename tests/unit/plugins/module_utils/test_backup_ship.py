@@ -1,0 +1,130 @@
+"""Logs go to every repository, whichever of them can be reached."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import typing as t
+from pathlib import Path
+
+import pytest
+from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_report as report
+from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_ship as ship
+from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_base import (
+    BackupError,
+    CopyError,
+    Settings,
+    TargetError,
+)
+from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_restic import Saved
+
+FIRST, DISK, REST = "/first", "/disk", "rest:https://t:8000/x"
+
+
+class Repositories:
+    """Stands for restic: what has arrived where, who is away, who is locked by a dead process."""
+
+    def __init__(self) -> None:
+        self.got: list[str] = []
+        self.away: set[str] = set()
+        self.locked: set[str] = set()
+
+    def __call__(self, settings: Settings, _say: object) -> Repositories.One:
+        return self.One(self, settings.repository)
+
+    @dataclasses.dataclass
+    class One:
+        every: Repositories
+        place: str
+
+        def save_paths(self, backup: str, part: str, paths: t.Sequence[str]) -> Saved:
+            assert (backup, part, list(paths)) == ("", "streams", ["/streams"])
+            if self.place in self.every.away:
+                raise TargetError(f"save streams at {self.place}: the target does not answer")
+            if self.place in self.every.locked:
+                raise TargetError("somebody else works on it right now (restic: already locked)")
+            self.every.got.append(self.place)
+            return Saved("abc", 7, 3)
+
+        def unlock(self) -> None:
+            self.every.locked.discard(self.place)
+
+
+@pytest.fixture
+def repositories(monkeypatch: pytest.MonkeyPatch) -> Repositories:
+    every = Repositories()
+    monkeypatch.setattr(ship, "Restic", every)
+    monkeypatch.setattr(ship, "look", lambda _settings, _say: [])
+    monkeypatch.setattr(
+        report, "write_atomic", lambda path, content, **_owner: Path(path).write_bytes(content)
+    )
+    return every
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    given = {
+        "repository": FIRST,
+        "streams_directory": "/streams",
+        "state_directory": str(tmp_path),
+        "metrics": str(tmp_path / "metrics"),
+        "copies": [{"repository": DISK}, {"repository": REST, "append_only": True}],
+    }
+    every: dict[str, t.Any] = {field.name: "" for field in dataclasses.fields(Settings)}
+    return Settings(**{**every, "append_only": False, "keep": {}, **given})
+
+
+def run(settings: Settings, repositories: Repositories) -> list[str]:
+    """Ship; return what was said."""
+    said: list[str] = []
+    first: t.Any = repositories(settings, said.append)
+    ship.run(settings, first, said.append)
+    return said
+
+
+def metric(settings: Settings, name: str) -> list[str]:
+    """Return the lines of a metric."""
+    text = Path(settings.metrics).read_text()
+    return [line for line in text.splitlines() if line.startswith(f"vedfolnir_backup_{name}")]
+
+
+def test_every_repository_gets_them(settings: Settings, repositories: Repositories) -> None:
+    repositories.locked |= {FIRST, REST}
+    said = run(settings, repositories)
+    assert repositories.got == [FIRST, DISK, REST]
+    assert said[1:] == [f"shipped to the copy at {one}: 3 new" for one in (DISK, REST)]
+    assert metric(settings, "copy_ship_last_exit_code") == [
+        f"vedfolnir_backup_copy_ship_last_exit_code{{repository={json.dumps(one)}}} 0.0"
+        for one in (DISK, REST)
+    ]
+
+
+def test_one_that_is_away_is_told(settings: Settings, repositories: Repositories) -> None:
+    repositories.away.add(DISK)
+    with pytest.raises(CopyError, match=r"^logs for the copy at /disk: .* does not answer$"):
+        run(settings, repositories)
+    assert repositories.got == [FIRST, REST]
+    assert metric(settings, "copy_ship_last_exit_code")[0].endswith('"/disk"} 6.0')
+    assert report.read(settings)["ship"]["added"] == 3
+
+
+def test_copies_get_them_when_the_first_is_away(
+    settings: Settings, repositories: Repositories
+) -> None:
+    repositories.away |= {FIRST, REST}
+    with pytest.raises(
+        TargetError, match=r"^save streams at /first: .*; logs for the copy at rest"
+    ):
+        run(settings, repositories)
+    assert repositories.got == [DISK]
+    assert "ship" not in report.read(settings)
+
+
+def test_they_go_out_even_when_something_is_wrong_with_them(
+    settings: Settings, repositories: Repositories, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ship, "look", lambda _settings, _say: ["a gap"])
+    with pytest.raises(BackupError, match=r"^a gap$") as caught:
+        run(settings, repositories)
+    assert caught.value.exit_code == 1
+    assert repositories.got == [FIRST, DISK, REST]
