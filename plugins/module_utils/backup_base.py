@@ -65,6 +65,10 @@ class TargetError(BackupError):
     exit_code = EXIT_TARGET
 
 
+class LockedError(TargetError):
+    """Something else works on the repository right now."""
+
+
 class CopyError(BackupError):
     """The backup is good, but another repository did not get its copy."""
 

@@ -16,12 +16,14 @@ import json
 import os
 import socket
 import subprocess
+import time
 import typing as t
 import urllib.parse
 
 from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_base import (
     BackupError,
     DamagedError,
+    LockedError,
     Say,
     Settings,
     TargetError,
@@ -31,6 +33,8 @@ from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_base import
 
 RESTIC = "/usr/bin/restic"
 KNOCK_SECONDS = 10.0
+LOCK_SECONDS = 300.0
+"""How long a shipment waits for the end of a check or of pruning, and the other way round."""
 _NO_REPOSITORY = 10
 _LOCKED = 11
 _WRONG_KEY = 12
@@ -65,7 +69,7 @@ _SIGNS: tuple[tuple[str, type[BackupError], str], ...] = (
     ("Could not resolve hostname", TargetError, "the target has no address"),
     ("no such host", TargetError, "the target has no address"),
     ("unable to start the sftp session", TargetError, "the target does not answer"),
-    ("already locked", TargetError, "somebody else works on it right now"),
+    ("already locked", LockedError, "somebody else works on it right now"),
 )
 """What restic says, what it means, and in words."""
 _LOGINS = {
@@ -203,11 +207,22 @@ class Restic:
         return {"env": self._environment, "cwd": "/"}
 
     def run(self, what: str, *arguments: str) -> str:
-        """Run restic to its end and return its output.
+        """Run restic to its end and return its output; wait while something else works there.
 
         Raises:
             BackupError: of the kind that fits, see :func:`error`.
         """
+        end = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                return self._run(what, *arguments)
+            except LockedError:
+                if time.monotonic() > end:
+                    raise
+            self.unlock()
+            time.sleep(2)
+
+    def _run(self, what: str, *arguments: str) -> str:
         self._settings.secret("repository_key")
         knock(self._settings.repository, what)
         result = subprocess.run(
@@ -268,7 +283,7 @@ class Restic:
 
         Locks may be removed at a target that lets this host only add, too.
         """
-        self.run("unlock", "unlock")
+        self._run("unlock", "unlock")
 
     def _tags(self, backup: str, part: str) -> list[str]:
         host = self._settings.host

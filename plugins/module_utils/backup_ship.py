@@ -166,11 +166,4 @@ def _ship_copy(settings: Settings, target: Settings, say: Say) -> CopyError | No
 
 
 def _save(settings: Settings, restic: Restic) -> Saved:
-    try:
-        return restic.save_paths("", streams.PART, [settings.streams_directory])
-    except TargetError as exc:
-        if "already locked" not in str(exc):
-            raise
-    # What a killed process of this host has left; not that of another one.
-    restic.unlock()
     return restic.save_paths("", streams.PART, [settings.streams_directory])

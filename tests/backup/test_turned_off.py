@@ -22,6 +22,7 @@ TRACES = (
 )
 
 
+BUSY = 3
 SHIPPED = (
     "awk 'BEGIN {{ r = 1 }} /^vedfolnir_backup_ship_last_success_seconds/ {{ r = !($2 > {0}) }} "
     "END {{ exit r }}' /srv/vedfolnir/metrics/backup.prom"
@@ -43,6 +44,26 @@ def test_the_timer_ships_by_itself(ready: Lab, deploy: Deploy) -> None:
     written = int(ready.run("date +%s"))
     ready.run(f"until {SHIPPED.format(written + 1)}; do sleep 1; done", timeout=90)
     assert kept.metric(ready, "binlogs_complete_seconds") >= written
+
+
+def test_shipments_and_what_needs_the_repository_alone_wait_for_each_other(ready: Lab) -> None:
+    other = kept.other_settings(ready, keep={"last": 1, "daily": 0, "weekly": 0, "monthly": 0})
+    failed = "journalctl --no-pager -o cat -u vedfolnir-ship --since '{0}' | grep -c 'not succeed'"
+    since = ready.run("date '+%F %T'").strip()
+    ships = (
+        f"while test -e /run/ships; do {kept.PROGRAM} ship || test $? = {BUSY} || "
+        "touch /run/ship-failed; done "
+        ">/dev/null 2>&1 &"
+    )
+    ready.run(f"rm -f /run/ship-failed; touch /run/ships; {ships}")
+    try:
+        for command in (f"--settings {other} backup", "drill", f"--settings {other} backup"):
+            done = kept.program(ready, command)
+            assert done.returncode == 0, done.stderr
+    finally:
+        ready.run("rm /run/ships; sleep 5")
+    assert ready.ssh("test -e /run/ship-failed").returncode != 0
+    assert ready.ssh(failed.format(since)).stdout.strip() == "0"
 
 
 def test_off_leaves_nothing_but_the_backups(ready: Lab, deploy: Deploy, target: Target) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import socket
+import subprocess
+import typing as t
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,8 @@ from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_rest
 from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_base import (
     BackupError,
     DamagedError,
+    LockedError,
+    Settings,
     TargetError,
 )
 
@@ -22,7 +27,7 @@ from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_base import
         (12, "Fatal: wrong password or no key found", TargetError, "key of this host does not"),
         (12, "", TargetError, "key of this host does not"),
         (10, "Fatal: repository does not exist", TargetError, "there is no repository"),
-        (11, "unable to create lock", TargetError, "somebody else works on it"),
+        (11, "unable to create lock", LockedError, "somebody else works on it"),
         (1, "Load(<data/1>): ciphertext verification failed", DamagedError, "damaged or altered"),
         (1, "Load(<data/1>, 0, 0): invalid data returned", DamagedError, "damaged or altered"),
         (1, "Fatal: repository contains errors", DamagedError, "damaged or altered"),
@@ -61,6 +66,32 @@ def test_a_rest_server_that_is_away_is_told_at_once() -> None:
     # Others have no port of their own, or tell themselves.
     restic.knock("/mnt/backups", "save mysql")
     restic.knock("sftp:a@nowhere.invalid:/x", "save mysql")
+
+
+@pytest.mark.parametrize("seconds", [0.0, 300.0])
+def test_it_waits_for_what_else_works_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seconds: float
+) -> None:
+    called: list[str] = []
+
+    def run(argv: list[str], **_options: object) -> subprocess.CompletedProcess[str]:
+        called.append(argv[-1])
+        locked = argv[-1] != "unlock" and called.count("unlock") < 2
+        return subprocess.CompletedProcess(argv, 11 if locked else 0, "", "already locked")
+
+    (tmp_path / "repository_key").write_text("k")
+    every: dict[str, t.Any] = {field.name: "" for field in dataclasses.fields(Settings)}
+    given = {"repository": "/r", "secrets_directory": str(tmp_path), "keep": {}}
+    monkeypatch.setattr(restic.subprocess, "run", run)
+    monkeypatch.setattr(restic.time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr(restic, "LOCK_SECONDS", seconds)
+    work = restic.Restic(Settings(**{**every, **given}), lambda _text: None)
+    if seconds:
+        work.run("check", "check")
+        assert called == ["check", "unlock", "check", "unlock", "check"]
+    else:
+        with pytest.raises(LockedError, match="somebody else works on it"):
+            work.run("check", "check")
 
 
 def test_the_summary_is_the_last_that_counts() -> None:

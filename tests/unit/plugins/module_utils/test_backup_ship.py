@@ -22,12 +22,11 @@ FIRST, DISK, REST = "/first", "/disk", "rest:https://t:8000/x"
 
 
 class Repositories:
-    """Stands for restic: what has arrived where, who is away, who is locked by a dead process."""
+    """Stands for restic: what has arrived where, and who is away."""
 
     def __init__(self) -> None:
         self.got: list[str] = []
         self.away: set[str] = set()
-        self.locked: set[str] = set()
 
     def __call__(self, settings: Settings, _say: object) -> Repositories.One:
         return self.One(self, settings.repository)
@@ -41,13 +40,8 @@ class Repositories:
             assert (backup, part, list(paths)) == ("", "streams", ["/streams"])
             if self.place in self.every.away:
                 raise TargetError(f"save streams at {self.place}: the target does not answer")
-            if self.place in self.every.locked:
-                raise TargetError("somebody else works on it right now (restic: already locked)")
             self.every.got.append(self.place)
             return Saved("abc", 7, 3)
-
-        def unlock(self) -> None:
-            self.every.locked.discard(self.place)
 
 
 @pytest.fixture
@@ -89,7 +83,6 @@ def metric(settings: Settings, name: str) -> list[str]:
 
 
 def test_every_repository_gets_them(settings: Settings, repositories: Repositories) -> None:
-    repositories.locked |= {FIRST, REST}
     said = run(settings, repositories)
     assert repositories.got == [FIRST, DISK, REST]
     assert said[1:] == [f"shipped to the copy at {one}: 3 new" for one in (DISK, REST)]
