@@ -17,6 +17,7 @@ import typing as t
 from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_manifest as manifests
 from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_point as points
 from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_report as report
+from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_streams as streams
 from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_base import (
     PARTS,
     BackupError,
@@ -187,6 +188,7 @@ class Restore:
                 self._bring(part)
             self._scratch.stop()
             self._exchange()
+            self._keep_on()
         finally:
             self._scratch.remove()
             self._since.remove()
@@ -201,6 +203,16 @@ class Restore:
         for path, what in ((self._kept, "what was replaced"), (self._out, "what is for you")):
             if os.path.exists(path):
                 self._say(f"{what} is in {path}; remove it when you need it no more")
+
+    def _keep_on(self) -> None:
+        """Keep what Redis writes from now on, before the next shipment does it."""
+        # A host that is brought back on a bare one has no place for it yet.
+        if "redis" in self._parts and self._settings.binlogs_image and not self._settings.source:
+            data = os.path.join(self._settings.project_src, DATA["redis"])
+            try:
+                streams.keep_redis(data, self._settings.streams_directory)
+            except (BackupError, OSError) as exc:
+                self._say(f"append-only files are kept from the next shipment on: {exc}")
 
     def _moves(self) -> list[Move]:
         root, scratch = self._settings.project_src, self._scratch

@@ -45,5 +45,5 @@ class S3(Rest):
         return (
             f"node /opt/s3/node_modules/s3rver/bin/s3rver.js --directory {DIRECTORY}/s3 "
             f"--address 0.0.0.0 --port {self.port} --no-vhost-buckets "
-            "--cert /root/tls/ca.pem --key /root/tls/key.pem"
+            "--cert /root/tls/ca.pem --key /root/tls/key.pem --configure-bucket captions"
         )

@@ -94,6 +94,7 @@ def test_a_copy_has_the_logs_since(ready: Lab, copied: Rest, number: int) -> Non
     found = kept.data(ready)
     assert (found.rows, found.keys) == (before.rows, before.keys)
     # With its own logs again, and those of the server that has begun since.
+    assert kept.program(ready, "ship").returncode == 0
     kept.write(ready, "again", 20)
     before = kept.data(ready)
     time.sleep(1)

@@ -207,11 +207,14 @@ def test_transactions(lab: Lab, history: History) -> None:
 def test_what_was_written_after_a_restore_is_the_latest(lab: Lab, history: History) -> None:
     assert history.backup
     kept.sql(lab, "INSERT INTO backup_moment VALUES (1000001, 'after')")
+    # Nothing was shipped since the restore.
+    kept.redis(lab, "SET probe:1000001 after")
     before = kept.sql(lab, "SELECT COUNT(*), MAX(n) FROM backup_moment")
-    time.sleep(1)
-    said = restored(lab, "latest", "--part mysql")
+    time.sleep(2)
+    said = restored(lab, "latest")
     assert f"restore the backup {history.backup}" in said
     assert kept.sql(lab, "SELECT COUNT(*), MAX(n) FROM backup_moment") == before
+    assert kept.redis(lab, "GETDEL probe:1000001") == "after"
     kept.sql(lab, "DELETE FROM backup_moment WHERE n > 1000000")
 
 

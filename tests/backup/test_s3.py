@@ -66,26 +66,6 @@ def test_a_drill_proves_what_is_there_and_old_ones_go(ready: Lab, bucket: S3) ->
     assert "is proven" in done.stdout
 
 
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        ({"repository_user": "somebody"}, "the target refuses the login"),
-        ({"repository_ca": ""}, "the certificate of the target is not trusted"),
-    ],
-)
-def test_what_is_wrong_is_told(
-    ready: Lab, bucket: S3, changed: dict[str, str], message: str
-) -> None:
-    assert bucket
-    succeeded = kept.metric(ready, "last_success_seconds")
-    other = kept.other_settings(ready, **changed)
-    done = kept.program(ready, f"--settings {other} backup")
-    assert done.returncode == TARGET, done.stderr
-    assert message in done.stderr
-    assert kept.metric(ready, "last_exit_code") == TARGET
-    assert kept.metric(ready, "last_success_seconds") == succeeded
-
-
 def test_one_that_is_away_is_told_at_once(ready: Lab, bucket: S3) -> None:
     bucket.stop()
     begun = time.monotonic()

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import subprocess
+import time
 import typing as t
 from pathlib import Path
 
@@ -82,8 +83,8 @@ def test_it_waits_for_what_else_works_there(
     (tmp_path / "repository_key").write_text("k")
     every: dict[str, t.Any] = {field.name: "" for field in dataclasses.fields(Settings)}
     given = {"repository": "/r", "secrets_directory": str(tmp_path), "keep": {}}
-    monkeypatch.setattr(restic.subprocess, "run", run)
-    monkeypatch.setattr(restic.time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(time, "sleep", lambda _seconds: None)
     monkeypatch.setattr(restic, "LOCK_SECONDS", seconds)
     work = restic.Restic(Settings(**{**every, **given}), lambda _text: None)
     if seconds:
