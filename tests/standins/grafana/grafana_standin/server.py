@@ -229,7 +229,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         source = self.grafana.source(uid)
         if source is None or not (health or parts[3:5] == ["proxy", "uid"]):
             return 404, {"message": "Data source not found"}
-        inner = "-/ready" if health else "/".join(rest)
+        ready = "ready" if source["type"] == "loki" else "-/ready"
+        inner = ready if health else "/".join(rest)
         text = f"{source['url']}/{inner}" + (f"?{urllib.parse.urlencode(query)}" if query else "")
         kind = self.headers.get("Content-Type") or "application/x-www-form-urlencoded"
         request = urllib.request.Request(
