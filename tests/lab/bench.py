@@ -17,6 +17,7 @@ import sys
 import time
 import typing as t
 from pathlib import Path
+from urllib.parse import quote
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "stack"))
 
@@ -108,9 +109,10 @@ def sizes(lab: Lab) -> dict[str, t.Any]:
 
 
 def monitoring(lab: Lab) -> dict[str, t.Any]:
-    """Return what watching costs at rest: memory and processors of all its containers."""
+    """Return what watching costs at rest: memory and processors of its containers, and scrapes."""
     others = lab.services()
-    lab.playbook("site.yml", variables={"observability_enabled": True}).check()
+    variables = {"observability_enabled": True}
+    seconds, _run = timed(lambda: lab.playbook("site.yml", variables=variables))
     try:
         time.sleep(120)
         own = lab.services() - others
@@ -123,13 +125,26 @@ def monitoring(lab: Lab) -> dict[str, t.Any]:
         shares = [float(line.split()[1].rstrip("%")) for line in used if line.split()[0] in memory]
         inspected = lab.inspect()
         limits = sum(inspected[name]["HostConfig"]["Memory"] for name in own)
+        took = scrapes(lab)
     finally:
         lab.playbook().check()
     return {
+        "monitoring_deploy_seconds": seconds,
         "monitoring_memory_mb": round(sum(memory.values())),
         "monitoring_limits_mb": round(limits / 1e6),
         "monitoring_cpus": round(sum(shares) / 100, 2),
+        "monitoring_scrape_ms": took,
     }
+
+
+def scrapes(lab: Lab) -> dict[str, int]:
+    """Return how many milliseconds each job's slowest target takes to tell its metrics."""
+    asked = "1000 * max by (job) (avg_over_time(scrape_duration_seconds[90s]))"
+    url = f"http://127.0.0.1:9090/api/v1/query?query={quote(asked)}"
+    said = lab.run(f"docker exec vedfolnir-prometheus-1 wget -q -O - '{url}'")
+    series = json.loads(said)["data"]["result"]
+    found = {one["metric"]["job"]: round(float(one["value"][1])) for one in series}
+    return dict(sorted(found.items(), key=lambda pair: -pair[1]))
 
 
 class Target(t.NamedTuple):
