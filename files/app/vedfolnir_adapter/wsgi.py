@@ -16,6 +16,7 @@ from vedfolnir_adapter import (
     integrated,
     logs,
     metrics_store,
+    names,
     socketio_patch,
     traces,
 )
@@ -30,6 +31,7 @@ from vedfolnir_adapter.metrics import RequestMetrics, SocketMetrics
 traces.install("app")
 access_log.install()
 gunicorn_master.install()
+names.install()
 socketio_patch.install(_settings, SocketMetrics().watch)
 outbound.install()
 database_events.install(_settings)
