@@ -19,7 +19,7 @@ from lab import RUNTIME, wait_until
 from test_interrupted import BEFORE_CONVERGING, deployment, run_and_kill
 from test_leaks import scan
 from visitor import LOGIN, administrator
-from watched import ON, SERVICES, STATUS_TOKEN, TOKEN, Watched
+from watched import OFF, ON, SERVICES, STATUS_TOKEN, TOKEN, Watched
 
 DASHBOARDS = generate.DASHBOARDS
 PANELS = {
