@@ -26,10 +26,6 @@ ON: dict[str, t.Any] = {
     },
 }
 OFF = {"observability_enabled": False}
-SERVICES = {
-    "alertmanager", "alloy", "blackbox-exporter", "grafana", "loki", "mysql-exporter",
-    "nginx-exporter", "node-exporter", "prometheus", "redis-exporter", "task-exporter",
-}  # fmt: skip
 BACKUP = "/srv/vedfolnir/metrics/backup.prom"
 
 
