@@ -77,11 +77,12 @@ class Calls:
             "server.address": host or "",
             "server.port": port or 0,
         }
-        with traces.child(f"{request.method} {target}", attributes) as span:
+        with contextlib.ExitStack() as inside:
+            span = inside.enter_context(traces.child(f"{request.method} {target}", attributes))
             if target == "ollama":  # a platform is told nothing of our inside
                 self._tell(request)
-            with self._measure(target) as answered:
-                yield lambda response: answered(response, span)
+            answered = inside.enter_context(self._measure(target))
+            yield lambda response: answered(response, span)
 
     @staticmethod
     def _tell(request: t.Any) -> None:
