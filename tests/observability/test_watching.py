@@ -370,8 +370,7 @@ def test_a_killed_run_converges_the_next_time(used: Watched) -> None:
 
 def test_turned_off_nothing_is_left(used: Watched) -> None:
     lab = used.lab
-    # MySQL is made anew without its slow query log, which goes to Loki.
-    ours = {*WATCHING, "mysql"}
+    ours = WATCHING
     others = {name: when for name, when in lab.started().items() if name not in ours}
     predicted = lab.playbook("site.yml", "--check", variables=OFF).check()
     assert {name for name, what in predicted.plan.items() if what == "remove"} == WATCHING
