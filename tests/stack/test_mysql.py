@@ -250,7 +250,7 @@ def grants(client: Client, account: str) -> dict[str, set[str]]:
 
 
 def test_every_account_has_the_rights_of_the_table_and_no_other(client: Client) -> None:
-    """SHOW GRANTS against mysql_users and what observes; the account of the health check has none."""
+    """SHOW GRANTS against the table and what observes; the health check has none."""
     for user in client.users():
         wanted: dict[str, set[str]] = {"*.*": {"USAGE"}}
         for grant in user["grants"]:
