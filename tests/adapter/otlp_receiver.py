@@ -9,9 +9,13 @@ import gzip
 import http.server
 import json
 import sys
+import threading
 import typing as t
 
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as service
+
+# Exporters send at the same time, each in a thread here.
+ONE_LINE = threading.Lock()
 
 
 def values(attributes: t.Any) -> dict[str, t.Any]:
@@ -47,7 +51,8 @@ class Receiver(http.server.BaseHTTPRequestHandler):
                     "authorization": self.headers.get("Authorization"),
                     "path": self.path,
                 }
-                print(json.dumps(shown), flush=True)
+                with ONE_LINE:
+                    print(json.dumps(shown), flush=True)
         self.send_response(200)
         self.send_header("Content-Type", "application/x-protobuf")
         self.end_headers()

@@ -61,6 +61,11 @@ class Process:
     def output(self) -> str:
         return self.log.read_text(encoding="utf-8", errors="replace")
 
+    @property
+    def lines(self) -> list[str]:
+        """What it has written as whole lines: the last may be in the middle of being written."""
+        return self.output.rpartition("\n")[0].splitlines()
+
     def running(self) -> bool:
         return self.popen.poll() is None
 

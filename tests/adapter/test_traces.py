@@ -36,7 +36,7 @@ class Receiver:
         servers.wait_for(lambda: servers.port_open(self.port), what="the start of the receiver")
 
     def spans(self, **wanted: t.Any) -> Spans:
-        found = [json.loads(line) for line in self.process.output.splitlines()]
+        found = [json.loads(line) for line in self.process.lines]
         return [one for one in found if all(one[key] == wanted[key] for key in wanted)]
 
     def wait(self, count: int = 1, **wanted: t.Any) -> Spans:
@@ -79,7 +79,7 @@ def new_trace() -> tuple[str, dict[str, str]]:
 
 
 def log_lines(process: servers.Process, trace: str) -> list[str]:
-    lines = [json.loads(line) for line in process.output.splitlines()]
+    lines = [json.loads(line) for line in process.lines]
     return [str(line["message"]) for line in lines if line.get("trace_id") == trace]
 
 
@@ -192,7 +192,7 @@ def test_nobody_waits_for_a_collector_that_is_away(prepared: Stack) -> None:
             assert duration(web) < 3 * usual + 5
             lost = 'vedfolnir_spans_total{result="lost"}'
             servers.wait_for(lambda web=web, lost=lost: web.samples().get(lost, 0) >= 65, 20, lost)  # type: ignore[misc]
-            lines = [line for line in web.process.output.splitlines() if "cannot be sent" in line]
+            lines = [line for line in web.process.lines if "cannot be sent" in line]
             assert 1 <= len(lines) <= 2, "each worker says it once"
             # Its own attempts are no calls to a platform.
             calls = [name for name in web.samples() if "outbound_requests_total" in name]

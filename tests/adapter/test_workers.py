@@ -163,7 +163,7 @@ def site(stack: Stack, platform: Platform, ollama: Ollama) -> Site:
 
 def assert_clean_log(process: servers.Process) -> None:
     """Every line is JSON, and none holds a secret."""
-    for line in process.output.splitlines():
+    for line in process.lines:
         json.loads(line)
     for secret in (servers.MYSQL_PASSWORD, servers.REDIS_PASSWORD, TOKEN):
         assert secret not in process.output
@@ -222,7 +222,7 @@ def test_a_request_is_followed_into_the_worker(site: Site, mode: str) -> None:
     task_id = site.task()
     site.wait(task_id, "COMPLETED", worker)
     for process in (site.web.process, worker):
-        lines = [json.loads(line) for line in process.output.splitlines()]
+        lines = [json.loads(line) for line in process.lines]
         own = [line["message"] for line in lines if line.get("request_id") == identifier]
         assert any(task_id in message for message in own), own
     with site.stack.mysql.root() as cursor:
