@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT / "tests/standins"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 import servers  # noqa: E402
+from neighbours import Ollama, Platform  # noqa: E402
 
 FLASK_KEY = "flask-key-one-0123456789abcdef"
 FERNET_KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
@@ -220,6 +221,20 @@ def stack(tmp_path_factory: pytest.TempPathFactory, python: str) -> t.Iterator[S
     stack.stop_all()
     stack.mysql.process.kill()
     stack.redis.process.kill()
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Platform]:
+    platform = Platform(tmp_path_factory.mktemp("platform"))
+    yield platform
+    platform.process.kill()
+
+
+@pytest.fixture(scope="module")
+def ollama(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Ollama]:
+    ollama = Ollama(tmp_path_factory.mktemp("ollama"))
+    yield ollama
+    ollama.process.kill()
 
 
 @pytest.fixture(autouse=True)

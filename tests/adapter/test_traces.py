@@ -15,7 +15,8 @@ import pytest
 import requests
 import servers
 from conftest import ADMIN_PASSWORD, FERNET_KEY, FLASK_KEY, Stack, Web
-from test_workers import TOKEN, Ollama, Platform, Site
+from neighbours import Ollama, Platform
+from test_workers import TOKEN, Site
 from vedfolnir_adapter import traces
 
 LOGIN = "/user-management/login"
@@ -49,20 +50,6 @@ def receiver(stack: Stack, tmp_path: Path) -> t.Iterator[Receiver]:
     receiver = Receiver(stack, tmp_path)
     yield receiver
     receiver.process.kill()
-
-
-@pytest.fixture(scope="module")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Platform]:
-    platform = Platform(tmp_path_factory.mktemp("platform"))
-    yield platform
-    platform.process.kill()
-
-
-@pytest.fixture(scope="module")
-def ollama(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Ollama]:
-    ollama = Ollama(tmp_path_factory.mktemp("ollama"))
-    yield ollama
-    ollama.process.kill()
 
 
 @pytest.fixture
