@@ -15,7 +15,6 @@ from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_base import
     CopyError,
     Say,
     Settings,
-    TargetError,
     output,
 )
 from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_gtid import GtidSet
@@ -138,7 +137,7 @@ def run(settings: Settings, restic: Restic, say: Say) -> None:
     problems: list[BackupError] = [BackupError(text) for text in look(settings, say)]
     try:
         saved = _save(settings, restic)
-    except TargetError as exc:
+    except BackupError as exc:
         problems.append(exc)
     else:
         seconds = round(time.monotonic() - begun, 1)
@@ -157,7 +156,7 @@ def _ship_copy(settings: Settings, target: Settings, say: Say) -> CopyError | No
     """Ship to a further repository, straight from the host; return what was wrong."""
     try:
         saved = _save(target, Restic(target, say))
-    except TargetError as exc:
+    except BackupError as exc:
         report.remember_at(settings, KIND, target.repository, exit=exc.exit_code)
         return CopyError(f"logs for the copy at {target.repository}: {exc}")
     report.remember_at(settings, KIND, target.repository, exit=0, succeeded=time.time())

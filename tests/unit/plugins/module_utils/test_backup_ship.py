@@ -13,6 +13,7 @@ from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_ship
 from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_base import (
     BackupError,
     CopyError,
+    DamagedError,
     Settings,
     TargetError,
 )
@@ -27,6 +28,7 @@ class Repositories:
     def __init__(self) -> None:
         self.got: list[str] = []
         self.away: set[str] = set()
+        self.kind: type[BackupError] = TargetError
 
     def __call__(self, settings: Settings, _say: object) -> Repositories.One:
         return self.One(self, settings.repository)
@@ -39,7 +41,7 @@ class Repositories:
         def save_paths(self, backup: str, part: str, paths: t.Sequence[str]) -> Saved:
             assert (backup, part, list(paths)) == ("", "streams", ["/streams"])
             if self.place in self.every.away:
-                raise TargetError(f"save streams at {self.place}: the target does not answer")
+                raise self.every.kind(f"save streams at {self.place}: the target does not answer")
             self.every.got.append(self.place)
             return Saved("abc", 7, 3)
 
@@ -101,13 +103,13 @@ def test_one_that_is_away_is_told(settings: Settings, repositories: Repositories
     assert report.read(settings)["ship"]["added"] == 3
 
 
-def test_copies_get_them_when_the_first_is_away(
-    settings: Settings, repositories: Repositories
+@pytest.mark.parametrize("kind", [TargetError, DamagedError, BackupError])
+def test_the_others_get_them_whatever_is_wrong_with_one(
+    settings: Settings, repositories: Repositories, kind: type[BackupError]
 ) -> None:
+    repositories.kind = kind
     repositories.away |= {FIRST, REST}
-    with pytest.raises(
-        TargetError, match=r"^save streams at /first: .*; logs for the copy at rest"
-    ):
+    with pytest.raises(kind, match=r"^save streams at /first: .*; logs for the copy at rest"):
         run(settings, repositories)
     assert repositories.got == [DISK]
     assert "ship" not in report.read(settings)
