@@ -152,6 +152,23 @@ def test_a_fresh_host_is_for_ci_and_for_who_asks(
     assert sorted(path.name for path in state.iterdir()) == files
 
 
+def test_the_slowest_tests_are_named_before_the_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cases = "".join(f'<testcase classname="t" name="n{i}" time="{i}.5"/>' for i in range(20))
+    (tmp_path / "report").write_text(
+        f'<testsuite tests="20" failures="0" errors="0" skipped="0">{cases}</testsuite>'
+    )
+    command = f"[cp, {tmp_path / 'report'}, '{{junit}}']"
+    catalogue(tmp_path, monkeypatch, f"a: {{what: x, ci: true, commands: [{command}]}}\n")
+    assert parts.run([]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    begin = next(i for i, line in enumerate(lines) if line.endswith("The slowest tests:"))
+    named = [line.split() for line in lines[begin + 1 : begin + 16]]
+    assert named == [[f"{i}.5s", f"t::n{i}"] for i in range(19, 4, -1)]
+    assert lines[-1] == "20 passed, 0 failed, 0 skipped"
+
+
 def test_an_unknown_part_is_refused_with_the_list() -> None:
     with pytest.raises(LabError, match=r"No part named nonsense\. The parts are:\ngates "):
         parts.run(["nonsense"])

@@ -95,6 +95,9 @@ def run(names: Sequence[str]) -> int:
         behind = beside.submit(_run_beside, computing, bool(waiting), failed)
         results = _run_lane(waiting, anew=anew, failed=failed)
         results |= behind.result()
+    if slowest := _slowest(part.name for part in chosen):
+        say("The slowest tests:")
+        print("\n".join(f"  {seconds:7.1f}s  {name}" for seconds, name in slowest))
     for part in chosen:
         seconds, count = results[part.name]
         total.add(count)
@@ -190,6 +193,17 @@ def _result(junit: Path, code: int) -> Count:
     elif not junit.exists():
         count.passed = 1
     return count
+
+
+def _slowest(names: Iterable[str], most: int = 15) -> list[tuple[float, str]]:
+    """Return seconds and names of the slowest tests that parts have reported."""
+    cases = [
+        (float(case.get("time", "0")), f"{case.get('classname')}::{case.get('name')}")
+        for name in names
+        for report in sorted((paths.JUNIT / name).glob("*.xml"))
+        for case in _report(report).iter("testcase")
+    ]
+    return sorted(cases, reverse=True)[:most]
 
 
 def _judge_skips(junit: Path, part: Part, count: Count) -> None:
