@@ -117,6 +117,8 @@ class Settings:
     """Age from which the newest backup is too old; 0 for never."""
     drill_max_age_days: int = 0
     """Age from which the last proven restore is too old; 0 for never."""
+    patience_seconds: int = 120
+    """For how long a request is tried again that the target refuses."""
 
     @classmethod
     def read(cls, path: str = SETTINGS) -> Settings:
@@ -213,11 +215,25 @@ def process(
     Yields:
         The process, and a function that returns the last lines of what it complained about.
     """
+    with talking(argv, **options) as (child, said):
+        yield child, lambda: last_lines(said())
+
+
+@contextlib.contextmanager
+def talking(
+    argv: t.Sequence[str], **options: t.Any
+) -> t.Iterator[tuple[subprocess.Popen[bytes], t.Callable[[], str]]]:
+    """Run a program as :func:`process` does.
+
+    Yields:
+        The process, and a function that returns all that it has complained about until now.
+    """
     with tempfile.TemporaryFile() as errors:
 
-        def complaint() -> str:
-            errors.seek(0)
-            return last_lines(errors.read().decode(errors="replace"))
+        def said() -> str:
+            # Where the program goes on to write must stay as it is.
+            size = os.fstat(errors.fileno()).st_size
+            return os.pread(errors.fileno(), size, 0).decode(errors="replace")
 
         try:
             # In a session of its own: the engine's client has children that must end with it.
@@ -225,7 +241,7 @@ def process(
         except OSError as exc:
             raise BackupError(f"{argv[0]} cannot be run: {exc.strerror}") from exc
         try:
-            yield child, complaint
+            yield child, said
         finally:
             if child.poll() is None:
                 with contextlib.suppress(ProcessLookupError):

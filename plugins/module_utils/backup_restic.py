@@ -11,9 +11,11 @@ from __future__ import annotations
 import collections.abc
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import os
+import re
 import socket
 import subprocess
 import time
@@ -28,8 +30,10 @@ from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_base import
     Settings,
     TargetError,
     last_lines,
-    process,
+    output,
+    talking,
 )
+from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_patience import watch
 
 RESTIC = "/usr/bin/restic"
 KNOCK_SECONDS = 10.0
@@ -39,6 +43,7 @@ _NO_REPOSITORY = 10
 _LOCKED = 11
 _WRONG_KEY = 12
 _INCOMPLETE = 3
+_FULL = "full; make room there, or keep fewer backups (backup_keep_*)"
 _SIGNS: tuple[tuple[str, type[BackupError], str], ...] = (
     (
         "wrong password or no key found",
@@ -55,13 +60,26 @@ _SIGNS: tuple[tuple[str, type[BackupError], str], ...] = (
     ("SignatureDoesNotMatch", TargetError, "the target refuses the login"),
     ("signature we calculated does not match", TargetError, "the target refuses the login"),
     ("Access Key Id you provided does not exist", TargetError, "the target refuses the login"),
+    ("unexpected HTTP response (401)", TargetError, "the target refuses the login"),
+    ("unexpected HTTP response (403)", TargetError, "the target refuses it to this login"),
+    (
+        "unexpected HTTP response (500)",
+        TargetError,
+        f"the target fails, often because it is {_FULL}",
+    ),
+    ("503 Service Unavailable", TargetError, "the target does not serve now"),
+    ("reduce your request rate", TargetError, "the target has too much to do"),
+    ("bucket does not exist", TargetError, "there is no such bucket; make it before"),
+    ("minimum free drive threshold", TargetError, f"the target is {_FULL}"),
+    ("507 Insufficient Storage", TargetError, f"the target is {_FULL}"),
+    ("no space left on device", TargetError, f"the target is {_FULL}"),
+    ("quota exceeded", TargetError, f"the target is {_FULL}"),
     ("unable to open config file", TargetError, "there is no repository"),
     ("ciphertext verification failed", DamagedError, "a part of it was damaged or altered"),
     ("invalid data returned", DamagedError, "a part of it was damaged or altered"),
     ("does not match id", DamagedError, "a part of it was damaged or altered"),
     ("repository contains errors", DamagedError, "a part of it was damaged or altered"),
     ("hash mismatch", DamagedError, "a part of it was damaged or altered"),
-    ("no space left on device", TargetError, "the target is full"),
     ("Permission denied", TargetError, "the target refuses the login"),
     ("Host key verification failed", TargetError, "the target is not the one that is known"),
     ("Connection refused", TargetError, "the target does not answer"),
@@ -77,6 +95,13 @@ _LOGINS = {
     "s3": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
 }
 """Kinds of repositories that are reached by HTTP, and in which variables restic wants the login."""
+
+
+class Failure(t.Protocol):
+    """Waits for the end of restic and returns what its failure means."""
+
+    def __call__(self, printed: str = "") -> BackupError:
+        """Return it, by what was printed if there was no complaint."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +125,13 @@ class Saved:
     added: int
 
 
+def _meaning(text: str) -> tuple[type[BackupError], str] | None:
+    for sign, kind, meaning in _SIGNS:
+        if sign.lower() in text.lower():
+            return kind, meaning
+    return None
+
+
 def error(what: str, code: int, said: str) -> BackupError:
     """Return what a failure of restic means."""
     by_code = {
@@ -107,11 +139,23 @@ def error(what: str, code: int, said: str) -> BackupError:
         _LOCKED: "already locked",
         _WRONG_KEY: "wrong password or no key found",
     }
-    text = f"{said} {by_code.get(code, '')}".lower()
-    for sign, kind, meaning in _SIGNS:
-        if sign.lower() in text:
-            return kind(f"{what}: {meaning} (restic: {said or code})")
+    if found := _meaning(f"{said} {by_code.get(code, '')}"):
+        kind, meaning = found
+        return kind(f"{what}: {meaning} (restic: {said or code})")
     return BackupError(f"{what}: restic ended with {code}: {said}")
+
+
+def given_up(what: str, said: str, seconds: int) -> BackupError:
+    """Return what a refusal means that did not end.
+
+    Args:
+        what: What was tried.
+        said: What restic said the last time.
+        seconds: For how long it was tried.
+    """
+    kind, meaning = _meaning(said) or (TargetError, "the target refuses")
+    tried = f"given up after {seconds} s (backup_patience_seconds)"
+    return kind(f"{what}: {meaning}; {tried} (restic: {said})")
 
 
 def knock(repository: str, what: str) -> None:
@@ -199,7 +243,17 @@ class Restic:
             options.append(f"--option=sftp.args={self._settings.sftp_arguments}")
         if self._settings.upload_kib:
             options.append(f"--limit-upload={self._settings.upload_kib}")
+        if {self._settings.repository.partition(":")[0], source.partition(":")[0]} & _LOGINS.keys():
+            options += self._stuck
         return [RESTIC, *options, *arguments]
+
+    @functools.cached_property
+    def _stuck(self) -> list[str]:
+        """Since 0.17 restic can be told when a request that is not answered has failed."""
+        release = re.match(r"restic (\d+)\.(\d+)", output([RESTIC, "version"], cwd="/"))
+        if not release or tuple(map(int, release.groups())) < (0, 17):
+            return []
+        return [f"--stuck-request-timeout={self._settings.patience_seconds}s"]
 
     @property
     def options(self) -> dict[str, t.Any]:
@@ -225,18 +279,36 @@ class Restic:
     def _run(self, what: str, *arguments: str) -> str:
         self._settings.secret("repository_key")
         knock(self._settings.repository, what)
-        result = subprocess.run(
-            self.argv(*arguments),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            **self.options,
-        )
-        if result.returncode != 0:
-            said = last_lines(result.stderr, 4) or last_lines(result.stdout)
-            raise error(f"{what} at {self._settings.repository}", result.returncode, said)
-        return str(result.stdout)
+        what = f"{what} at {self._settings.repository}"
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}
+        with self._child(what, arguments, **pipes) as (child, failure):
+            text = t.cast("t.IO[bytes]", child.stdout).read().decode()
+            if child.wait() != 0:
+                raise failure(text)
+        return text
+
+    @contextlib.contextmanager
+    def _child(
+        self, what: str, arguments: t.Sequence[str], **pipes: int
+    ) -> t.Iterator[tuple[subprocess.Popen[bytes], Failure]]:
+        """Run restic for the length of a block, and no longer than its target is worth it.
+
+        Yields:
+            The process, and what its failure means, see :class:`Failure`.
+        """
+        argv, seconds = self.argv(*arguments), self._settings.patience_seconds
+        with (
+            talking(argv, **pipes, **self.options) as (child, said),
+            watch(child, said, seconds) as patience,
+        ):
+
+            def failure(printed: str = "") -> BackupError:
+                code = child.wait()
+                if patience.lost:
+                    return given_up(what, patience.lost, seconds)
+                return error(what, code, last_lines(said(), 4) or last_lines(printed))
+
+            yield child, failure
 
     def repository_id(self) -> str:
         """Return the id of the repository.
@@ -316,19 +388,19 @@ class Restic:
             A function that takes the next bytes; :attr:`saved` tells afterwards what was saved.
         """
         self._settings.secret("repository_key")
-        argv = self.argv("backup", *self._tags(backup, part), "--stdin", f"--stdin-filename={name}")
+        arguments = ["backup", *self._tags(backup, part), "--stdin", f"--stdin-filename={name}"]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         what = f"save {part} at {self._settings.repository}"
-        with process(argv, **pipes, **self.options) as (child, complaint):
+        with self._child(what, arguments, **pipes) as (child, failure):
             stdin = t.cast("t.IO[bytes]", child.stdin)
             try:
                 yield lambda data: t.cast("None", stdin.write(data))
                 stdin.close()
             except BrokenPipeError as exc:
-                raise error(what, child.wait(), complaint()) from exc
+                raise failure() from exc
             text = t.cast("t.IO[bytes]", child.stdout).read().decode()
             if child.wait() != 0:
-                raise error(what, child.returncode, complaint())
+                raise failure(text)
             self.saved = summary(text)
 
     saved = Saved("", 0, 0)
@@ -342,14 +414,17 @@ class Restic:
     @contextlib.contextmanager
     def reading(self, snapshot: str, path: str) -> t.Iterator[collections.abc.Iterator[bytes]]:
         """Read a file of a snapshot, line by line; an incomplete one is an error at its end."""
-        argv = self.argv("dump", snapshot, path)
-        with process(argv, stdout=subprocess.PIPE, **self.options) as (child, complaint):
+        what = f"read {path} of {snapshot[:8]} at {self._settings.repository}"
+        with self._child(what, ["dump", snapshot, path], stdout=subprocess.PIPE) as (
+            child,
+            failure,
+        ):
             stdout = t.cast("t.IO[bytes]", child.stdout)
 
             def lines() -> collections.abc.Iterator[bytes]:
                 yield from stdout
                 if child.wait() != 0:
-                    raise error(f"read {path} of {snapshot[:8]}", child.returncode, complaint())
+                    raise failure()
 
             yield lines()
 

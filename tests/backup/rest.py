@@ -46,6 +46,10 @@ class Rest:
             f"--pass {PASSWORD} --cert /root/tls/ca.pem --key /root/tls/key.pem {DIRECTORY}/rest"
         )
 
+    def signal(self, name: str) -> None:
+        """Send it a signal."""
+        self.target.run(f"kill -{name} $(cat /run/{self.port}.pid)")
+
     def start(self, lab: Lab) -> None:
         """Start it and wait until the host gets an answer."""
         log, pid = f"/tmp/{self.port}.log", f"/run/{self.port}.pid"
@@ -59,4 +63,5 @@ class Rest:
 
     def stop(self) -> None:
         """Let it answer nobody."""
-        self.target.run(f"kill $(cat /run/{self.port}.pid); sleep 1")
+        self.signal("TERM")
+        self.target.run("sleep 1")

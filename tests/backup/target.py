@@ -8,9 +8,11 @@ from lab import STATE, load_yaml
 
 USER = "keeper"
 DIRECTORY = "/srv/backups"
+SMALL = "/srv/small"
+"""A disk of its own that is soon full."""
 _START = (
     f"mkdir -p /run/sshd {DIRECTORY}; ssh-keygen -A; useradd --create-home {USER}; "
-    f"chown {USER} {DIRECTORY}; exec /usr/sbin/sshd -D -e"
+    f"chown {USER} {DIRECTORY} {SMALL}; exec /usr/sbin/sshd -D -e"
 )
 
 
@@ -25,7 +27,7 @@ class Target:
         """Make it anew, with an empty repository."""
         self.remove()
         image = load_yaml(STATE / "inventory/group_vars/all/images.yml")["lab_images"]["host13"]
-        where = ["--network=vedfolnir-lab", "--entrypoint=bash"]
+        where = ["--network=vedfolnir-lab", "--entrypoint=bash", f"--tmpfs={SMALL}:size=64m"]
         self._docker("run", "--detach", f"--name={self.name}", *where, image, "-c", _START)
 
     def remove(self) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import itertools
 import json
 import os
 import socket
-import subprocess
 import time
 import typing as t
 from pathlib import Path
 
 import pytest
+from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_patience as patience
 from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_restic as restic
 from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_base import (
     BackupError,
@@ -38,6 +40,13 @@ from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_base import
         (1, "keeper@x: Permission denied (publickey)", TargetError, "refuses the login"),
         (1, "write: no space left on device", TargetError, "is full"),
         (1, "unable to open config file: Stat: Access Denied.", TargetError, "refuses the login"),
+        (
+            1,
+            "unable to open config file: unexpected HTTP response (403)",
+            TargetError,
+            "refuses it",
+        ),
+        (1, "sftp: no space left on device", TargetError, "make room there"),
         (
             1,
             "unable to open config file: x509: certificate signed by unknown authority",
@@ -69,30 +78,118 @@ def test_a_rest_server_that_is_away_is_told_at_once() -> None:
     restic.knock("sftp:a@nowhere.invalid:/x", "save mysql")
 
 
+def work(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str, **given: t.Any
+) -> restic.Restic:
+    """Return a repository whose restic is a shell script."""
+    program = tmp_path / "restic"
+    program.write_text(f"#!/bin/sh\ncd {tmp_path}\n{script}\n")
+    program.chmod(0o700)
+    (tmp_path / "repository_key").write_text("k")
+    every: dict[str, t.Any] = {field.name: "" for field in dataclasses.fields(Settings)}
+    every |= {"repository": "/r", "secrets_directory": str(tmp_path), "keep": {}}
+    every |= {"patience_seconds": 60}
+    monkeypatch.setattr(restic, "RESTIC", str(program))
+    return restic.Restic(Settings(**{**every, **given}), lambda _text: None)
+
+
 @pytest.mark.parametrize("seconds", [0.0, 300.0])
 def test_it_waits_for_what_else_works_there(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seconds: float
 ) -> None:
-    called: list[str] = []
-
-    def run(argv: list[str], **_options: object) -> subprocess.CompletedProcess[str]:
-        called.append(argv[-1])
-        locked = argv[-1] != "unlock" and called.count("unlock") < 2
-        return subprocess.CompletedProcess(argv, 11 if locked else 0, "", "already locked")
-
-    (tmp_path / "repository_key").write_text("k")
-    every: dict[str, t.Any] = {field.name: "" for field in dataclasses.fields(Settings)}
-    given = {"repository": "/r", "secrets_directory": str(tmp_path), "keep": {}}
-    monkeypatch.setattr(subprocess, "run", run)
+    script = (
+        'echo "$1" >>called; test "$1" != unlock || exit 0; '
+        "test $(grep -c unlock called) -ge 2 || { echo already locked >&2; exit 11; }"
+    )
     monkeypatch.setattr(time, "sleep", lambda _seconds: None)
     monkeypatch.setattr(restic, "LOCK_SECONDS", seconds)
-    work = restic.Restic(Settings(**{**every, **given}), lambda _text: None)
+    repository = work(monkeypatch, tmp_path, script)
     if seconds:
-        work.run("check", "check")
+        repository.run("check", "check")
+        called = (tmp_path / "called").read_text().split()
         assert called == ["check", "unlock", "check", "unlock", "check"]
     else:
         with pytest.raises(LockedError, match="somebody else works on it"):
-            work.run("check", "check")
+            repository.run("check", "check")
+
+
+REFUSES = (
+    "trap 'echo gone >lock; exit 130' INT; echo >lock; echo '{0}' >&2; sleep 60 >&- 2>&- & wait"
+)
+"""Says something as restic does, and takes its lock away when it is asked to end."""
+AGAIN = "Save(<data/1>) returned error, retrying after 1m3.5s: "
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "meaning"),
+    [
+        (
+            "unexpected HTTP response (500): 500 Internal Server Error",
+            TargetError,
+            "often because it is full; make room there, or keep fewer backups (backup_keep_*)",
+        ),
+        ("client.PutObject: 503 Service Unavailable", TargetError, "does not serve now"),
+        ("something new", TargetError, "the target refuses"),
+        ("The specified bucket does not exist", TargetError, "no such bucket; make it before"),
+        ("ciphertext verification failed", DamagedError, "damaged or altered"),
+    ],
+)
+def test_a_target_that_refuses_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    said: str,
+    kind: type[BackupError],
+    meaning: str,
+) -> None:
+    repository = work(monkeypatch, tmp_path, REFUSES.format(AGAIN + said))
+    begun = time.monotonic()
+    with pytest.raises(BackupError) as caught:
+        repository.run("copy", "copy")
+    assert time.monotonic() - begun < 20
+    assert caught.type is kind
+    text = str(caught.value)
+    assert text.startswith("copy at /r: ")
+    assert meaning in text
+    assert text.endswith(f"; given up after 60 s (backup_patience_seconds) (restic: {AGAIN}{said})")
+    assert (tmp_path / "lock").read_text() == "gone\n"
+
+
+def test_a_target_that_refuses_a_stream_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    repository = work(monkeypatch, tmp_path, REFUSES.format(f"{AGAIN}no"))
+    with (
+        pytest.raises(
+            TargetError, match=r"save mysql at /r: the target refuses; given up after 60"
+        ),
+        repository.saving("1", "mysql", "mysql.sql") as write,
+    ):
+        collections.deque(map(write, itertools.repeat(bytes(1 << 16))), maxlen=0)
+    with (
+        pytest.raises(TargetError, match=r"read /x of abc at /r: the target refuses; given up"),
+        repository.reading("abc", "/x") as lines,
+    ):
+        list(lines)
+
+
+def test_a_restic_that_does_not_end_when_it_is_asked_is_killed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(patience, "_GRACE_SECONDS", 1.0)
+    script = f"trap '' INT; echo '{AGAIN}no' >&2; sleep 60"
+    with pytest.raises(TargetError, match="given up after 60 s"):
+        work(monkeypatch, tmp_path, script).run("copy", "copy")
+
+
+def test_a_request_has_a_time_of_its_own_where_restic_can(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for release, expected in (("0.18.0", 1), ("1.0.0", 1), ("0.14.0", 0)):
+        script = f"echo 'restic {release} compiled with go1.24 on linux/amd64'"
+        there = work(monkeypatch, tmp_path, script, repository="rest:https://a/b")
+        assert there.argv("check").count("--stuck-request-timeout=60s") == expected
+    # There is no request.
+    assert "60s" not in " ".join(work(monkeypatch, tmp_path, "exit 1").argv("check"))
 
 
 def test_the_summary_is_the_last_that_counts() -> None:
