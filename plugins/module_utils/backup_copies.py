@@ -61,6 +61,7 @@ def make(settings: Settings, first: Restic, say: Say) -> None:
         CopyError: naming those that did not work, after all have been tried.
     """
     problems: list[str] = []
+    report.drop_others(settings, KIND)
     for number in range(1, len(settings.copies) + 1):
         target = of(settings, number)
         report.remember_at(settings, KIND, target.repository, started=time.time())

@@ -13,6 +13,8 @@ import typing as t
 from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_base import Settings
 from ansible_collections.vedfolnir.stack.plugins.module_utils.files import write_atomic
 
+_ENDS = {"exit", "succeeded"}
+
 State = dict[str, dict[str, t.Any]]
 
 _METRICS: tuple[tuple[str, str, str, str], ...] = (
@@ -61,6 +63,17 @@ def remember_at(settings: Settings, kind: str, place: str, **figures: t.Any) -> 
     """Remember figures of a run at one of several repositories, beside what is known of it."""
     known = read(settings).get(kind, {}).get(place, {})
     remember(settings, kind, **{place: known | figures})
+
+
+def drop_others(settings: Settings, kind: str) -> None:
+    """Forget how runs ended at repositories that are no copies any more.
+
+    What is known of the repositories themselves stays, should one come back.
+    """
+    places = {copy["repository"] for copy in settings.copies}
+    for place, known in read(settings).get(kind, {}).items():
+        if place not in places and known.keys() & _ENDS:
+            remember(settings, kind, **{place: {"id": known.get("id", "")}})
 
 
 def remember(settings: Settings, kind: str, **figures: t.Any) -> None:

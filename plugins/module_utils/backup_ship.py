@@ -144,6 +144,7 @@ def run(settings: Settings, restic: Restic, say: Say) -> None:
         figures = {"added": saved.added, "duration": seconds}
         report.remember(settings, "ship", succeeded=time.time(), **figures)
         say(f"shipped {saved.bytes} bytes, {saved.added} new, {seconds} s")
+    report.drop_others(settings, KIND)
     for number in range(1, len(settings.copies) + 1):
         problem = _ship_copy(settings, copies.of(settings, number), say)
         problems += [problem] if problem else []

@@ -29,6 +29,20 @@ def test_an_alert_fires_when_it_must_and_else_is_silent(name: str, tmp_path: pat
     assert "SUCCESS" in promtool("test", "rules", str(file))
 
 
+def test_a_copy_that_has_never_got_logs_is_told(tmp_path: pathlib.Path) -> None:
+    """The other half of the rule; one case fires for one reason."""
+    test = alerts.promtool_tests("CopyLogsNotShipped")
+    test["tests"][0]["input_series"] = [
+        {
+            "series": 'vedfolnir_backup_copy_ship_last_exit_code{repository="/mnt/a"}',
+            "values": "6x20",
+        }
+    ]
+    file = tmp_path / "test.yml"
+    file.write_text(yaml.safe_dump(test), encoding="utf-8")
+    assert "SUCCESS" in promtool("test", "rules", str(file))
+
+
 def test_promtool_tests_can_fail(tmp_path: pathlib.Path) -> None:
     wrong = alerts.promtool_tests("RedisDown")
     wrong["tests"][0]["input_series"][0]["values"] = "1x5"

@@ -103,6 +103,18 @@ def test_one_that_is_away_is_told(settings: Settings, repositories: Repositories
     assert report.read(settings)["ship"]["added"] == 3
 
 
+def test_one_that_is_no_copy_any_more_has_no_figures(
+    settings: Settings, repositories: Repositories
+) -> None:
+    report.remember_at(settings, ship.KIND, "/gone", id="5", exit=6, succeeded=1)
+    assert len(metric(settings, "copy_ship_last_exit_code")) == 1
+    run(settings, repositories)
+    assert "/gone" not in Path(settings.metrics).read_text()
+    assert len(metric(settings, "copy_ship_last_success_seconds")) == 2
+    # Should it come back, another one in its place is found out.
+    assert report.read(settings)[ship.KIND]["/gone"] == {"id": "5"}
+
+
 @pytest.mark.parametrize("kind", [TargetError, DamagedError, BackupError])
 def test_the_others_get_them_whatever_is_wrong_with_one(
     settings: Settings, repositories: Repositories, kind: type[BackupError]
