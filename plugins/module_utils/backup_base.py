@@ -132,7 +132,7 @@ class Settings:
                 return cls(**json.load(handle))
         except FileNotFoundError as exc:
             raise BackupError(
-                f"{path} is not there; set backup_enabled to true and run site.yml"
+                f"{path} is not there; name a backup_repository and run site.yml"
             ) from exc
 
     @property

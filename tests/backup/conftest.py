@@ -37,7 +37,7 @@ def deploy(lab: Lab, target: Target) -> Deploy:
     """The host with backups that go to the second host."""
     scanned = lab.run(f"until ssh-keyscan -t ed25519 {target.name} 2>/dev/null; do sleep 1; done")
     variables: dict[str, t.Any] = {
-        "backup_enabled": True,
+        # Its name is enough to have backups.
         "backup_repository": target.repository,
         "backup_ssh_known_hosts": [one for one in scanned.splitlines() if one[:1] != "#"],
         "backup_timer_enabled": False,

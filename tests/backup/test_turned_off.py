@@ -68,12 +68,13 @@ def test_shipments_and_what_needs_the_repository_alone_wait_for_each_other(ready
 
 def test_off_leaves_nothing_but_the_backups(ready: Lab, deploy: Deploy, target: Target) -> None:
     on = deploy.variables | {"backup_timer_enabled": True}
-    ready.playbook(variables=on).check()
+    assert "no backup: " not in ready.playbook(variables=on).check().output
     assert "vedfolnir-backup.timer" in ready.run(TRACES)
     started = ready.started()
 
     off = on | {"backup_enabled": False}
-    ready.playbook(variables=off).check()
+    said = " ".join(ready.playbook(variables=off).check().output.split())
+    assert "WARNING: no backup: this host takes none" in said
     assert ready.run(TRACES).strip() == ""
     users = "SELECT COUNT(*) FROM mysql.user WHERE user LIKE '%backup%' OR user LIKE '%binlog%'"
     assert kept.sql(ready, users) == "0"

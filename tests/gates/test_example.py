@@ -109,6 +109,8 @@ EXAMPLES = {
     "app_mail_sender",
     "app_mail_server",
     "app_mail_username",
+    "backup_repository",
+    "backup_ssh_known_hosts",
     "docker_host_ca_certificates",
     "docker_host_firewall_allow",
     "docker_host_image_archives",

@@ -20,9 +20,12 @@ def test_a_well_stack_passes(healthy: Lab, tmp_path: pathlib.Path) -> None:
     before = healthy.started()
     for arguments in ((), ("--check",)):
         report = tmp_path / f"report{len(arguments)}.json"
-        check(healthy, report, *arguments).check()
+        run = check(healthy, report, *arguments).check()
         content = json.loads(report.read_text(encoding="utf-8"))
         assert content["problems"] == []
+        # The lab has no repository: that is said, and is no failure.
+        assert [text.partition(":")[0] for text in content["warnings"]] == ["no backup"]
+        assert "WARNING: no backup: this host takes none" in " ".join(run.output.split())
         assert set(content["services"]) == set(before)
         assert (content["site"]["status"], content["site"]["certificate"]) == (200, "trusted")
         assert {"app-1", "app-2", "mysql", "nginx", "redis", "vault"} == set(content["inside"])
