@@ -60,10 +60,10 @@ _SIGNS: tuple[tuple[str, type[BackupError], str], ...] = (
     ("SignatureDoesNotMatch", TargetError, "the target refuses the login"),
     ("signature we calculated does not match", TargetError, "the target refuses the login"),
     ("Access Key Id you provided does not exist", TargetError, "the target refuses the login"),
-    ("unexpected HTTP response (401)", TargetError, "the target refuses the login"),
-    ("unexpected HTTP response (403)", TargetError, "the target refuses it to this login"),
+    ("401 Unauthorized", TargetError, "the target refuses the login"),
+    ("403 Forbidden", TargetError, "the target refuses it to this login"),
     (
-        "unexpected HTTP response (500)",
+        "500 Internal Server Error",
         TargetError,
         f"the target fails, often because it is {_FULL}",
     ),

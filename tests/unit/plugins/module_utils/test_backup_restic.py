@@ -42,7 +42,7 @@ from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_base import
         (1, "unable to open config file: Stat: Access Denied.", TargetError, "refuses the login"),
         (
             1,
-            "unable to open config file: unexpected HTTP response (403)",
+            "unable to open config file: 403 Forbidden",
             TargetError,
             "refuses it",
         ),
@@ -127,6 +127,12 @@ AGAIN = "Save(<data/1>) returned error, retrying after 1m3.5s: "
             "unexpected HTTP response (500): 500 Internal Server Error",
             TargetError,
             "often because it is full; make room there, or keep fewer backups (backup_keep_*)",
+        ),
+        # The words of restic 0.14.
+        (
+            "server response unexpected: 500 Internal Server Error (500)",
+            TargetError,
+            "often because it is full",
         ),
         ("client.PutObject: 503 Service Unavailable", TargetError, "does not serve now"),
         ("something new", TargetError, "the target refuses"),
