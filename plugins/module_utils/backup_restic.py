@@ -297,10 +297,9 @@ class Restic:
             The process, and what its failure means, see :class:`Failure`.
         """
         argv, seconds = self.argv(*arguments), self._settings.patience_seconds
-        with (
-            talking(argv, **pipes, **self.options) as (child, said),
-            watch(child, said, seconds) as patience,
-        ):
+        with contextlib.ExitStack() as stack:
+            child, said = stack.enter_context(talking(argv, **pipes, **self.options))
+            patience = stack.enter_context(watch(child, said, seconds))
 
             def failure(printed: str = "") -> BackupError:
                 code = child.wait()
