@@ -117,7 +117,7 @@ def test_every_container_is_hardened(lab: Lab) -> None:
             "ports": not config["PortBindings"],
             "health": bool(item["Config"].get("Healthcheck")),
             "not_privileged": not config["Privileged"],
-            "restart": config["RestartPolicy"]["Name"] == "on-failure",
+            "restart": config["RestartPolicy"]["Name"] == "unless-stopped",
         }
         findings += [(name, check) for check, passed in checks.items() if not passed]
     assert set(findings) == waived

@@ -59,8 +59,15 @@ def test_data_survives_down_and_up(healthy: Lab, marks: t.Callable[[], None]) ->
 
 
 def test_the_unit_stops_and_starts_all_but_vault(healthy: Lab) -> None:
+    """The engine starts nothing of it in between, not even what had to be killed."""
     before = healthy.started()
+    # It cannot end by itself, so that it ends with the code of a failure.
+    healthy.run(f"kill -STOP {healthy.inspect()['ollama']['State']['Pid']}")
     healthy.run("systemctl stop vedfolnir.service")
+    assert set(healthy.inspect()) == {"vault"}
+    code = healthy.run("docker inspect -f '{{.State.ExitCode}}' vedfolnir-ollama-1")
+    assert code.strip() == "137"
+    healthy.run("systemctl restart docker.service")
     assert set(healthy.inspect()) == {"vault"}
     healthy.run("systemctl start vedfolnir.service", timeout=600)
     assert healthy.unhealthy() == []

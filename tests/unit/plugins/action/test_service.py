@@ -140,7 +140,7 @@ def play(root: pathlib.Path) -> list[dict[str, t.Any]]:
             "project": "stack",
             "jobs_record": f"{root}/jobs.json",
             "secrets_root": "/run/secrets",
-            "restart": "on-failure",
+            "restart": "unless-stopped",
             "logging": {"driver": "journald"},
         },
         "directories": [{"path": f"{root}/{name}", **own} for name in ("compose.d", "config")],

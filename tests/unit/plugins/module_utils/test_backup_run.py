@@ -62,7 +62,7 @@ CONFIG: dict[str, t.Any] = {
         "mysql": {
             "image": "mysql:1",
             "networks": {"internal": {}},
-            "restart": "on-failure",
+            "restart": "unless-stopped",
             "labels": {"a": "b"},
             "ports": ["3306"],
             "deploy": {"resources": {"reservations": {"memory": "1048576"}}},

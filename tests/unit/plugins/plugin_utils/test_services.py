@@ -8,7 +8,7 @@ from ansible_collections.vedfolnir.stack.plugins.plugin_utils import services as
 from ansible_collections.vedfolnir.stack.plugins.plugin_utils.services import ServiceError
 
 SETTINGS: dict[str, t.Any] = {
-    "restart": "on-failure",
+    "restart": "unless-stopped",
     "secrets_root": "/run/vedfolnir/secrets",
     "logging": {"driver": "journald"},
 }
@@ -85,7 +85,7 @@ def test_a_service_is_hardened_without_asking_for_it() -> None:
             ],
             "deploy": {"resources": {"limits": {"cpus": "0.5", "memory": "256m", "pids": 50}}},
             "logging": {"driver": "journald"},
-            "restart": "on-failure",
+            "restart": "unless-stopped",
         }
     }
 
