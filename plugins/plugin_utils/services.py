@@ -31,9 +31,14 @@ HARDENING: dict[str, t.Any] = {
 }
 """What every container gets; a service opts out key by key in ``waive``, with a reason."""
 
-HEALTH_RHYTHM: dict[str, str] = {"interval": "30s", "start_interval": "2s"}
+HEALTH_RHYTHM: dict[str, str] = {
+    "interval": "30s",
+    "start_interval": "2s",
+    "start_period": "30s",
+}
 """How often Docker looks: often while a container starts (Engine 25 or newer), so that a deployment
-waits no longer than it must, and seldom afterwards: each look costs a process in the container."""
+waits no longer than it must, and seldom afterwards: each look costs a process in the container.
+Without a period for the start, Docker would look for the first time after a whole interval."""
 
 PASSED = (
     "build",

@@ -69,7 +69,12 @@ def test_a_service_is_hardened_without_asking_for_it() -> None:
         "redis": {
             "image": "redis:8",
             "user": "999:999",
-            "healthcheck": {"test": ["CMD", "true"], "interval": "30s", "start_interval": "2s"},
+            "healthcheck": {
+                "test": ["CMD", "true"],
+                "interval": "30s",
+                "start_interval": "2s",
+                "start_period": "30s",
+            },
             "cap_drop": ["ALL"],
             "read_only": True,
             "security_opt": ["no-new-privileges:true"],
@@ -153,8 +158,15 @@ def test_what_is_not_deployable_is_named(options: dict[str, t.Any], message: str
         ({"environment": {}, "tmpfs": [], "init": False}, {"environment": None, "init": False}),
         ({"user": 1990}, {"user": "1990"}),
         (
-            {"healthcheck": {"test": ["CMD", "true"], "interval": "5s"}},
-            {"healthcheck": {"test": ["CMD", "true"], "interval": "5s", "start_interval": "2s"}},
+            {"healthcheck": {"test": ["CMD"], "interval": "5s", "start_period": "9s"}},
+            {
+                "healthcheck": {
+                    "test": ["CMD"],
+                    "interval": "5s",
+                    "start_interval": "2s",
+                    "start_period": "9s",
+                }
+            },
         ),
         ({}, {"network_mode": "none", "networks": None, "volumes": None, "depends_on": None}),
     ],
