@@ -27,16 +27,22 @@ _INNER = (22, 80, 443)
 
 BULK = "SELECT CONCAT(COUNT(*), ' ', BIT_XOR(CRC32(CONCAT(id, raw)))) FROM backup_bulk"
 _TABLE = "CREATE TABLE IF NOT EXISTS backup_bulk (id INT PRIMARY KEY, raw VARBINARY(8000));"
-_ROWS = (
-    "REPLACE INTO backup_bulk WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n "
-    f"WHERE i < {256 * MEGABYTES}) SELECT i, RANDOM_BYTES(1024) FROM n;"
-)
+_AT_ONCE = 16384
 
 
 def rows(lab: Lab) -> None:
-    """Write rows that no compression makes smaller."""
-    longer = "UPDATE backup_bulk SET raw = CONCAT(raw, RANDOM_BYTES(1024));"
-    kept.sql(lab, f"{_TABLE} SET SESSION cte_max_recursion_depth = 1000000; {_ROWS} {3 * longer}")
+    """Write rows that no compression makes smaller, 4 KiB each."""
+    kept.sql(lab, _TABLE)
+    count = 256 * MEGABYTES
+    raw = ", ".join(["RANDOM_BYTES(1024)"] * 4)
+    for first in range(0, count, _AT_ONCE):
+        last = min(first + _AT_ONCE, count) - 1
+        kept.sql(
+            lab,
+            f"SET SESSION cte_max_recursion_depth = {_AT_ONCE}; REPLACE INTO backup_bulk WITH "
+            f"RECURSIVE n AS (SELECT {first} AS i UNION ALL SELECT i + 1 FROM n WHERE i < {last}) "
+            f"SELECT i, CONCAT({raw}) FROM n",
+        )
 
 
 def fill(lab: Lab) -> str:

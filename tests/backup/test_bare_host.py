@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import subprocess
 import typing as t
@@ -20,7 +21,6 @@ from lab import Lab, Run
 from target import Target
 
 PLAYBOOK = "playbooks/restore_host.yml"
-DAMAGED = 5
 TOKEN = "SELECT COUNT(*) FROM platform_connections WHERE access_token LIKE 'gAAAA%'"
 
 
@@ -72,9 +72,9 @@ def host(lab: Lab, lost: Lost) -> t.Iterator[Bare]:
 
 
 def restore(host: Bare, lost: Lost, deploy: Deploy, *arguments: str, **variables: str) -> Run:
-    """Run the playbook."""
-    every = deploy.variables | variables
-    return host.playbook(PLAYBOOK, *lost.arguments, *arguments, variables=every, timeout=2400)
+    """Run the playbook; what is given here stands behind the sheet and holds instead of it."""
+    given = [*lost.arguments, "--extra-vars", json.dumps(variables), *arguments]
+    return host.playbook(PLAYBOOK, *given, variables=deploy.variables, timeout=2400)
 
 
 def test_the_sheet_goes_to_nobody_but_a_person(lab: Lab, deploy: Deploy) -> None:
