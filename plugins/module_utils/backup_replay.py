@@ -36,11 +36,13 @@ class Step:
 
     Attributes:
         path: The file.
+        start: Where to begin in it; what is before is in the backup.
         end: Where to stop in it; what follows is later, or not whole.
         include: Only these transactions, if any are named.
     """
 
     path: str
+    start: int
     end: int
     include: GtidSet | None = None
 
@@ -130,9 +132,9 @@ def _bridge(result: Plan, servers: t.Sequence[streams.Server], gap: GtidSet) -> 
         for log in server.files:
             there = gap - (gap - log.gtids) - result.expected
             if there:
-                result.steps.append(Step(log.path, log.end, there))
-                result.expected = result.expected | there
                 found = [one for one in log.transactions if there.has(one.server, one.number)]
+                result.steps.append(Step(log.path, found[0].start, log.end, there))
+                result.expected = result.expected | there
                 result.count += len(found)
                 result.last = max(result.last, found[-1].committed)
     missing = gap - result.expected
@@ -190,19 +192,20 @@ class _Walk:
         """Take a file; tell whether the point is in it."""
         result, taken = self._result, Collector()
         before = result.expected
-        end, found = log.end, False
+        start, end, found = 0, log.end, False
         for one in log.transactions:
             if before.has(one.server, one.number):
                 continue
             if self._beyond(one):
                 end, found = one.start, True
                 break
+            start = start or one.start
             taken.add(one.server, one.number)
             result.count += 1
             result.last = max(result.last, one.committed)
             self._wanted -= self._point.gtids.has(one.server, one.number)
         if taken.set:
-            result.steps.append(Step(log.path, end))
+            result.steps.append(Step(log.path, start, end))
             result.expected = before | taken.set
         return found
 

@@ -29,6 +29,8 @@ from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_scratch imp
 from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_take import DOCKER, check_aof
 
 _MICRO = 1000000
+_LARGEST_STATEMENT = 1 << 30
+"""More than that MySQL does not take."""
 _T = t.TypeVar("_T")
 
 
@@ -188,7 +190,10 @@ class Since:
             DamagedError: when that did not work.
         """
         way = self.plan()
+        # mysqlbinlog makes one statement of all rows that a statement has changed.
+        scratch.mysql(f"SET GLOBAL max_allowed_packet = {_LARGEST_STATEMENT}")
         client = ["mysql", "--defaults-extra-file=/run/secrets/root.cnf", "--binary-mode"]
+        client.append(f"--max-allowed-packet={_LARGEST_STATEMENT}")
         argv = scratch.exec("mysql", *client)
         with process(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as (child, complaint):
             sink = t.cast("t.IO[bytes]", child.stdin)
@@ -226,6 +231,8 @@ class Since:
         argv += ["--user=65534:65534", "--security-opt=no-new-privileges", "--log-driver=none"]
         argv += [f"--volume={path}:/replayed:ro", "--entrypoint=", self._settings.binlogs_image]
         argv += ["mysqlbinlog", "--no-defaults", "--verify-binlog-checksum"]
+        # What the backup has would be skipped, but only after it has passed through the client.
+        argv.append(f"--start-position={step.start}")
         if step.include is not None:
             argv.append(f"--include-gtids={step.include}")
         with process([*argv, "/replayed"], stdout=subprocess.PIPE) as (child, complaint):

@@ -10,6 +10,7 @@ import pathlib
 import time
 import typing as t
 
+import bare
 import kept
 import pytest
 from kept import Deploy
@@ -100,6 +101,8 @@ class History(t.NamedTuple):
     moments: list[float]
     written: dict[str, Written]
     gtid: str
+    rows: str
+    """Digest of what one statement has written, more than any usual limit of a packet."""
 
 
 def now(lab: Lab) -> float:
@@ -139,6 +142,8 @@ def history(lab: Lab, deploy: Deploy) -> t.Iterator[History]:
     time.sleep(2)
     assert kept.program(lab, "backup").returncode == 0
     backup = kept.newest(lab)
+    bare.rows(lab)
+    rows = kept.sql(lab, bare.BULK)
     moments = [float(int(now(lab)) + 2)]
     time.sleep(4)
     ship(lab)
@@ -156,8 +161,8 @@ def history(lab: Lab, deploy: Deploy) -> t.Iterator[History]:
     time.sleep(3)
     disaster = float(lab.run(DISASTER))
     writer.stop()
-    yield History(backup, disaster, moments, written(lab), gtid.replace("\\n", ""))
-    kept.sql(lab, "DROP TABLE IF EXISTS backup_moment")
+    yield History(backup, disaster, moments, written(lab), gtid.replace("\\n", ""), rows)
+    kept.sql(lab, "DROP TABLE IF EXISTS backup_moment, backup_bulk")
     lab.run("rm -rf /srv/vedfolnir/backups/replaced-*")
 
 
@@ -168,6 +173,7 @@ def test_a_lost_data_directory_loses_seconds_at_most(lab: Lab, history: History)
     ).check()
     assert "transactions replayed" in run.output
     lab.wait_healthy()
+    assert kept.sql(lab, bare.BULK) == history.rows
     for kind, there in found(lab).items():
         all_of_them = history.written[kind]
         certain = all_of_them.until(history.disaster)

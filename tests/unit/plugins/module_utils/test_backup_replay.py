@@ -11,6 +11,7 @@ import uuid
 import zlib
 
 import pytest
+from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_binlog as binlog
 from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_point as points
 from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_replay as replay
 from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_streams as streams
@@ -104,6 +105,15 @@ def test_points_in_one_servers_logs(area: Area, point: str, last: int, count: in
         name
         for name, needed in (("binlog.000001", last > 2), ("binlog.000002", last > 3))
         if needed
+    ]
+
+
+def test_what_the_backup_has_is_left_out(area: Area) -> None:
+    steps = area.plan(f"{A}:1-2", at(20)).steps
+    first, second = (binlog.read(step.path).transactions for step in steps)
+    assert [(step.start, step.end) for step in steps] == [
+        (first[2].start, first[2].end),
+        (second[0].start, second[1].start),
     ]
 
 
