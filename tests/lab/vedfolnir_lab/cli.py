@@ -63,6 +63,7 @@ def _bench(options: argparse.Namespace) -> int:
         wanted = {"--json": options.json, "--keep-host": options.keep_host}
         argv = ["python", str(paths.SOURCES / "bench.py"), "--output", str(figures)]
         argv += [option for option, on in wanted.items() if on]
+        argv += ["--only", options.only] if options.only else []
         code = visible(argv, hosts.ansible_environment())
     if figures.exists():
         print(figures.read_text(encoding="utf-8"), end="", flush=True)

@@ -29,6 +29,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="do not begin with a new host, whose first deployment is measured",
     )
+    bench.add_argument("--only", metavar="WHAT", help="measure this alone, such as backups")
 
     ssh = commands.add_parser("ssh", help="a shell or one command on the lab host")
     ssh.add_argument("argv", nargs=argparse.REMAINDER, metavar="CMD")
