@@ -43,9 +43,14 @@ def test_a_client_that_waits_does_not_hold_up_the_end(connected: Web) -> None:
 
 
 def test_a_client_that_waits_does_not_hold_up_the_next_worker(connected: Web) -> None:
-    """The replica answers again before a visitor gives up, and no answer is lost."""
+    """The replica answers again before a visitor gives up, and no answer is lost.
+
+    What is on its way to a worker that ends in that moment is cut off; it is asked again, as nginx
+    does.
+    """
     slowest = 0.0
     session = requests.Session()
+    session.mount("http://", requests.adapters.HTTPAdapter(max_retries=1))
     for _ in range(SHARE + 50):
         started = time.monotonic()
         assert session.get(f"{connected.url}/health/ready", timeout=90).status_code == 200
