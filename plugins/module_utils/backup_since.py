@@ -29,6 +29,7 @@ from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_scratch imp
 from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_take import DOCKER, check_aof
 
 _MICRO = 1000000
+_NOBODY = 65534
 _LARGEST_STATEMENT = 1 << 30
 """More than that MySQL does not take."""
 _T = t.TypeVar("_T")
@@ -228,12 +229,13 @@ class Since:
                 left -= target.write(block)
         os.chmod(path, 0o644)
         argv = [DOCKER, "run", "--rm", "--network=none", "--read-only", "--cap-drop=ALL"]
-        argv += ["--user=65534:65534", "--security-opt=no-new-privileges", "--log-driver=none"]
+        argv += [f"--user={_NOBODY}:{_NOBODY}", "--security-opt=no-new-privileges"]
+        argv.append("--log-driver=none")
         # Of a statement above 64 KiB mysqlbinlog writes all else to a file; without a place for it
         # the rest is missing in what it prints, and it does not fail.
         room = scratch.path("mysqlbinlog")
-        os.makedirs(room, exist_ok=True)
-        os.chmod(room, 0o1777)  # noqa: S103
+        os.makedirs(room, mode=0o700, exist_ok=True)
+        os.chown(room, _NOBODY, _NOBODY)
         argv += [f"--volume={path}:/replayed:ro", f"--volume={room}:/tmp"]
         argv += ["--entrypoint=", self._settings.binlogs_image]
         argv += ["mysqlbinlog", "--no-defaults", "--verify-binlog-checksum"]
