@@ -23,6 +23,7 @@ from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_base import
     Settings,
     output,
 )
+from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_recovery import Recovery
 from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_restic import Restic
 from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_take import compose
 from ansible_collections.vedfolnir.stack.plugins.module_utils.files import remove_tree
@@ -43,8 +44,9 @@ def run(settings: Settings, restic: Restic, say: Say, who: str) -> None:
     if record["phase"] != "data":
         output(compose(settings, "stop", DOOR))
         restore.undo(settings, say)
-        work = restore.Restore(settings, restic, say, str(record["wanted"]), None)
-        work.run(who)
+        with Recovery(settings, restic, say, str(record["wanted"]), None) as recovery:
+            work = restore.Restore(settings, say, recovery)
+            work.run(who)
         host.reach(settings.state_directory, "data", replaced=work.kept)
     _prove(settings, say)
     rto, age = (round(seconds) for seconds in host.age(record))

@@ -17,6 +17,7 @@ import sys
 import time
 import typing as t
 
+from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_beside as beside
 from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_bring_back as bring_back
 from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_copies as copies
 from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_drill as drill
@@ -40,6 +41,8 @@ from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_base import
     alone,
     deadline,
 )
+from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_place import Place
+from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_recovery import Recovery
 from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_restic import Restic
 
 
@@ -66,6 +69,13 @@ def _parser() -> argparse.ArgumentParser:
     restored.add_argument("--part", action="append", choices=PARTS, help="only this; repeatable")
     restored.add_argument("--plan", action="store_true", help="say what would be done, and end")
     restored.add_argument("--confirm", default="", help="name of the host whose data are replaced")
+    restored.add_argument(
+        "--onto",
+        default="host",
+        choices=("host", "scratch"),
+        help="scratch: into containers that stay beside production, which is left alone",
+    )
+    restored.add_argument("--remove", action="store_true", help="with --onto scratch: remove them")
     return parser
 
 
@@ -80,10 +90,12 @@ def _list(settings: Settings, say: Say) -> None:
 
 
 def _restore(settings: Settings, options: argparse.Namespace, say: Say) -> None:
-    arguments = settings, Restic(settings, say), say, options.to, options.part
+    if options.remove:
+        raise BackupError("nothing was changed; --remove goes with --onto scratch only")
     if options.plan:
-        for line in restore.Restore(*arguments).plan():
-            say(line)
+        with Recovery(settings, Restic(settings, say), say, options.to, options.part) as recovery:
+            for line in restore.Restore(settings, say, recovery).plan():
+                say(line)
         return
     if options.confirm != settings.host:
         raise BackupError(
@@ -92,7 +104,23 @@ def _restore(settings: Settings, options: argparse.Namespace, say: Say) -> None:
         )
     # Even if the repository cannot be reached now.
     restore.undo(settings, say)
-    restore.Restore(*arguments).run(options.who)
+    with Recovery(settings, Restic(settings, say), say, options.to, options.part) as recovery:
+        restore.Restore(settings, say, recovery).run(options.who)
+
+
+def _restore_beside(settings: Settings, options: argparse.Namespace, say: Say) -> None:
+    if options.remove:
+        beside.remove(settings, say, options.who, only_tell=options.plan)
+        return
+    beside.refuse_another(settings)
+    place = Place.staying(settings)
+    restic = Restic(settings, say)
+    with Recovery(settings, restic, say, options.to, options.part, place) as recovery:
+        if options.plan:
+            for line in beside.plan(settings, recovery):
+                say(line)
+        else:
+            beside.run(settings, recovery, say, options.who)
 
 
 def _run(settings: Settings, options: argparse.Namespace, say: Say) -> None:
@@ -107,6 +135,8 @@ def _run(settings: Settings, options: argparse.Namespace, say: Say) -> None:
             ship.run(settings, Restic(settings, say), say)
         case "bring-back":
             bring_back.run(settings, Restic(settings, say), say, options.who)
+        case _ if options.onto == "scratch":
+            _restore_beside(settings, options, say)
         case _:
             _restore(settings, options, say)
 

@@ -14,20 +14,16 @@ import os
 import time
 import typing as t
 
-from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_manifest as manifests
-from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_point as points
 from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_report as report
 from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_streams as streams
 from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_base import (
-    PARTS,
     BackupError,
     Say,
     Settings,
     output,
 )
-from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_restic import Restic
-from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_scratch import DATA, Scratch
-from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_since import Since
+from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_recovery import Recovery
+from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_scratch import DATA
 from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_take import compose
 from ansible_collections.vedfolnir.stack.plugins.module_utils.files import write_atomic
 
@@ -77,32 +73,16 @@ def undo_moves(moves: t.Sequence[Move]) -> None:
 class Restore:
     """One restore onto this host."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        restic: Restic,
-        say: Say,
-        wanted: str,
-        parts: t.Sequence[str] | None,
-    ) -> None:
-        """Choose the backup.
+    def __init__(self, settings: Settings, say: Say, recovery: Recovery) -> None:
+        """Say where what is replaced goes.
 
         Args:
             settings: See :class:`Settings`.
-            restic: The repository.
             say: Is told of every step.
-            wanted: Where to go, see :func:`backup_point.parse`.
-            parts: What of it; without any all that can be put in place.
+            recovery: What is restored.
         """
-        self._settings, self._say = settings, say
-        self._point = points.parse(wanted)
-        self._since = Since(settings, restic, say, self._point)
-        try:
-            self._scratch = Scratch(settings, restic, say, self._since.choose())
-        except BaseException:
-            self._since.remove()
-            raise
-        self._parts = [part for part in PARTS if part in (parts or DATA)]
+        self._settings, self._say, self._recovery = settings, say, recovery
+        self._scratch, self._parts = recovery.scratch, recovery.parts
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         self._kept = os.path.join(settings.project_src, "backups", f"replaced-{stamp}")
         self._out = os.path.join(
@@ -116,22 +96,11 @@ class Restore:
 
     def plan(self) -> list[str]:
         """Return in words what would be done."""
-        try:
-            return self._planned()
-        finally:
-            self._since.remove()
-
-    def _planned(self) -> list[str]:
-        manifest = self._scratch.manifest
-        lines = [
-            f"restore the backup {self._scratch.id} of "
-            f"{manifests.time_of(self._scratch.id):%Y-%m-%d %H:%M:%S} UTC onto "
-            f"{self._settings.host}"
-        ]
+        lines = [self._recovery.title(f"onto {self._settings.host}")]
         if os.path.exists(journal(self._settings)):
             lines.append("first put back what a restore that was broken off had replaced")
         for part in self._parts:
-            size = manifest["parts"][part]["bytes"]
+            size = self._recovery.size(part)
             place = os.path.join(self._settings.project_src, DATA.get(part, ""))
             if part in DATA:
                 lines.append(
@@ -140,27 +109,10 @@ class Restore:
                 )
             else:
                 lines.append(f"{part}: {size} bytes, laid down in {self._out}, not put in place")
-        if self._since.counts and {"mysql", "redis"} & set(self._parts):
-            way = self._since.plan()
-            lines.append(
-                f"then go on to {self._point.title}: {way.count} transactions, the last of "
-                f"{points.utc(way.last)}; {self._replayed()} only, the rest is as in the backup"
-            )
+        lines += self._recovery.way()
         if services := self._services():
             lines.append(f"stop meanwhile: {', '.join(services)}")
         return lines
-
-    def _replayed(self) -> str:
-        return " and ".join(part for part in self._parts if part in ("mysql", "redis"))
-
-    def _bring(self, part: str) -> None:
-        """Bring a part to life as it was at the point."""
-        if part == "redis" and self._since.counts:
-            self._since.redis(self._scratch)
-            return
-        self._scratch.bring(part)
-        if part == "mysql" and self._since.counts:
-            self._since.mysql(self._scratch)
 
     def _services(self) -> list[str]:
         """Return the services that must not run while directories change places."""
@@ -181,17 +133,14 @@ class Restore:
             BackupError: production is as it was then, or the message says what is in which place.
         """
         begun = time.monotonic()
-        self._say(f"restore the backup {self._scratch.id}, point {self._point.title}")
+        self._say(f"restore the backup {self._scratch.id}, point {self._recovery.point.title}")
         try:
-            self._scratch.prepare()
-            for part in self._parts:
-                self._bring(part)
+            self._recovery.bring()
             self._scratch.stop()
             self._exchange()
             self._keep_on()
         finally:
             self._scratch.remove()
-            self._since.remove()
         seconds = round(time.monotonic() - begun, 1)
         report.remember(
             self._settings, "restore", id=self._scratch.id, succeeded=time.time(), duration=seconds

@@ -29,6 +29,7 @@ from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_base import
     output,
     process,
 )
+from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_place import Place
 from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_restic import (
     Restic,
     Snapshot,
@@ -113,15 +114,23 @@ def available_memory(meminfo: str) -> int:
 class Scratch:
     """One backup, brought to life beside production."""
 
-    def __init__(self, settings: Settings, restic: Restic, say: Say, wanted: str) -> None:
+    def __init__(
+        self, settings: Settings, restic: Restic, say: Say, wanted: str, place: Place | None = None
+    ) -> None:
         """Choose the backup and verify its manifest; nothing is fetched yet.
+
+        Args:
+            settings: See :class:`Settings`.
+            restic: The repository.
+            say: Is told of every step.
+            wanted: Id of the backup, or ``latest``.
+            place: Where it lives; without, where it ends with the program.
 
         Raises:
             BackupError: when there is no such backup, or its manifest is not to be trusted.
         """
         self._settings, self._restic, self._say = settings, restic, say
-        self.name = f"{settings.project_name}-scratch"
-        self.directory = os.path.join(settings.work_directory, "restore")
+        self._place = place or Place.passing(settings)
         restic.unlock()
         self.id, self.snapshots = manifests.choose(restic.snapshots(), wanted)
         text = restic.read_text(self.snapshots[manifests.PART].id, manifests.FILE)
@@ -132,8 +141,8 @@ class Scratch:
     # The project
 
     def _compose(self, *arguments: str) -> list[str]:
-        file = os.path.join(self.directory, "compose.json")
-        return [DOCKER, "compose", "--project-name", self.name, "--file", file, *arguments]
+        project, file = self._place.project, self.path("compose.json")
+        return [DOCKER, "compose", "--project-name", project, "--file", file, *arguments]
 
     def up(self, service: str) -> list[str]:
         """Return the command line that starts a service and waits until it is healthy."""
@@ -141,7 +150,7 @@ class Scratch:
 
     def path(self, name: str) -> str:
         """Return a path in the scratch directory, which is laid out as the project's is."""
-        return os.path.join(self.directory, name)
+        return self._place.path(name)
 
     def prepare(self) -> None:
         """Make the directories and the project; what an earlier run has left is removed."""
@@ -156,7 +165,7 @@ class Scratch:
         for place, service in {**_SERVICES, "logs/app": "app"}.items():
             os.makedirs(self.path(place))
             own(self.path(place), config["services"][web if service == "app" else service]["user"])
-        project = scratch_project(config, self.name, ("mysql", "redis", web), moved)
+        project = scratch_project(config, self._place.project, ("mysql", "redis", web), moved)
         self._require_room(project)
         self.redis_image = project["services"]["redis"]["image"]
         self._web = web
@@ -175,7 +184,7 @@ class Scratch:
         # The tables and their indexes are larger than the dump, and come with logs of their own.
         disk = 2 * parts["mysql"]["bytes"] + 512 * _MEBIBYTE
         disk += sum(part["bytes"] for name, part in parts.items() if name != "mysql")
-        status = os.statvfs(self.directory)
+        status = os.statvfs(self._place.directory)
         free = status.f_bavail * status.f_frsize
         memory = reserved_memory(project)
         with open("/proc/meminfo", encoding="utf-8") as handle:
@@ -197,14 +206,7 @@ class Scratch:
 
     def remove(self) -> None:
         """Remove containers, network and files of the scratch instance."""
-        label = f"label=com.docker.compose.project={self.name}"
-        containers = output([DOCKER, "ps", "--all", "--quiet", "--filter", label]).split()
-        if containers:
-            output([DOCKER, "rm", "--force", "--volumes", *containers])
-        networks = output([DOCKER, "network", "ls", "--quiet", "--filter", label]).split()
-        if networks:
-            output([DOCKER, "network", "rm", *networks])
-        shutil.rmtree(self.directory, ignore_errors=False, onerror=_fine_if_gone)
+        self._place.remove()
 
     def stop(self) -> None:
         """Stop the servers in order, so that their files can be moved."""
@@ -378,8 +380,3 @@ class Scratch:
         except BackupError as exc:
             raise DamagedError(f"the application does not get ready on {self.id}: {exc}") from exc
         self._say("the application is ready on the restored data")
-
-
-def _fine_if_gone(_function: t.Any, _path: str, error: t.Any) -> None:
-    if not isinstance(error[1], FileNotFoundError):
-        raise error[1]

@@ -8,6 +8,7 @@ import os
 import time
 import typing as t
 
+from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_beside as beside
 from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_host as host
 from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_report as report
 from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_restore as restore
@@ -68,6 +69,11 @@ def status(settings: Settings) -> Status:
     findings = judge(settings, state, now)
     if os.path.exists(restore.journal(settings)):
         findings.append("a restore was broken off in the middle; run it again")
+    if beside.unfinished(settings):
+        findings.append(
+            f"a restore beside production was broken off; run it again, or remove it: "
+            f"{beside.REMOVE}"
+        )
     if host.read(settings.state_directory):
         findings.append("a restore onto this bare host is not finished; run restore_host again")
     backup, drill = state.get("backup", {}), state.get("drill", {})
@@ -81,6 +87,11 @@ def status(settings: Settings) -> Status:
         lines.append(
             f"last proven restore: {span(now - drill['succeeded'])} ago, of {drill.get('id')}, "
             f"ready after {drill.get('rto')} s (RTO), backup {drill.get('age')} s old (RPO)"
+        )
+    if record := beside.read(settings):
+        lines.append(
+            f"beside production: {record['id']} (point {record['point']}), restored "
+            f"{span(now - record['made'])} ago; remove it: {beside.REMOVE}"
         )
     for copy in settings.copies:
         run = state.get("copies", {}).get(copy["repository"], {})

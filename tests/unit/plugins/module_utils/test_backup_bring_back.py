@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import typing as t
@@ -18,6 +19,7 @@ from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_rest
 from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_base import (
     BackupError,
     DamagedError,
+    Say,
     Settings,
 )
 
@@ -74,15 +76,19 @@ def steps(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     class Restore:
         """Stands for a restore."""
 
-        def __init__(self, *arguments: t.Any) -> None:
-            self._wanted, self._parts = arguments[3], arguments[4]
-            self.kept = str(kept)
+        def __init__(self, _settings: Settings, _say: Say, wanted: str) -> None:
+            self._wanted, self.kept = wanted, str(kept)
 
         def run(self, who: str) -> None:
             """Restore."""
             done.do(f"restore {self._wanted} for {who}")
-            assert self._parts is None
             kept.mkdir()
+
+    @contextlib.contextmanager
+    def recovery(*arguments: t.Any) -> t.Iterator[str]:
+        """Stand for what is restored, by the point alone."""
+        assert arguments[4] is None
+        yield arguments[3]
 
     def output(argv: t.Sequence[str]) -> str:
         words = argv[argv.index("compose") + 1 :]
@@ -102,6 +108,7 @@ def steps(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         Path(path).write_bytes(content)
 
     monkeypatch.setattr(restore, "Restore", Restore)
+    monkeypatch.setattr(bring_back, "Recovery", recovery)
     monkeypatch.setattr(restore, "undo", lambda *_: done.do("undo"))
     monkeypatch.setattr(bring_back, "output", output)
     monkeypatch.setattr(prove, "replica", lambda _settings: "app-1")
