@@ -56,12 +56,21 @@ class Plan:
         expected: All transactions that are there afterwards.
         count: How many of them are replayed.
         last: When the last of them was committed, microseconds of Unix time.
+        largest: Bytes that the largest of them takes in its file.
     """
 
     steps: list[Step] = dataclasses.field(default_factory=list)
     expected: GtidSet = dataclasses.field(default_factory=GtidSet)
     count: int = 0
     last: int = 0
+    largest: int = 0
+
+    def take(self, transactions: t.Iterable[binlog.Transaction]) -> None:
+        """Count transactions that are replayed."""
+        for one in transactions:
+            self.count += 1
+            self.last = max(self.last, one.committed)
+            self.largest = max(self.largest, one.end - one.start)
 
 
 def plan(
@@ -135,8 +144,7 @@ def _bridge(result: Plan, servers: t.Sequence[streams.Server], gap: GtidSet) -> 
                 found = [one for one in log.transactions if there.has(one.server, one.number)]
                 result.steps.append(Step(log.path, found[0].start, log.end, there))
                 result.expected = result.expected | there
-                result.count += len(found)
-                result.last = max(result.last, found[-1].committed)
+                result.take(found)
     missing = gap - result.expected
     if missing:
         raise PointError(
@@ -201,8 +209,7 @@ class _Walk:
                 break
             start = start or one.start
             taken.add(one.server, one.number)
-            result.count += 1
-            result.last = max(result.last, one.committed)
+            result.take([one])
             self._wanted -= self._point.gtids.has(one.server, one.number)
         if taken.set:
             result.steps.append(Step(log.path, start, end))

@@ -336,3 +336,16 @@ def kept_as_root(monkeypatch: pytest.MonkeyPatch) -> None:
         pathlib.Path(path).write_bytes(content)
 
     monkeypatch.setattr(streams, "write_atomic", write)
+
+
+def test_the_largest_transaction_that_is_replayed_is_known(area: Area) -> None:
+    """For it the scratch MySQL needs memory; what the backup has does not count."""
+    path = area.root / "mysql" / A / str(1000 * SECOND) / "binlog.000001"
+    sizes = [one.end - one.start for one in binlog.read(str(path)).transactions]
+    assert area.plan(f"{A}:1", "latest").largest == max(sizes) > 0
+    assert area.plan(f"{A}:1-6", "latest").largest == 0
+    found = replay.Plan()
+    found.take(
+        [binlog.Transaction(A, n, n, 100, 100 + size) for n, size in ((1, 9), (2, 70), (3, 8))]
+    )
+    assert (found.count, found.last, found.largest) == (3, 3, 70)

@@ -14,6 +14,7 @@ from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_base
 from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_report as report
 from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_restore as restore
 from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_scratch as scratch
+from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_place import Place
 
 
 def test_one_at_a_time(tmp_path: Path) -> None:
@@ -92,6 +93,34 @@ def test_the_scratch_project_has_a_network_of_its_own() -> None:
 def test_available_memory_is_read() -> None:
     assert scratch.available_memory("MemTotal: 9 kB\nMemAvailable:   2048 kB\n") == 2 * 1024**2
     assert scratch.available_memory("") == 0
+
+
+@pytest.mark.parametrize(
+    ("limit", "more", "expected"),
+    [
+        # As much as is asked for, then half of what is free, then nothing where there is no limit.
+        ("1000", 500, ["1500"]),
+        ("1000", 1 << 60, [str(1000 + 1024**2)]),
+        ("0", 500, []),
+    ],
+)
+def test_a_scratch_service_may_get_more_memory(
+    monkeypatch: pytest.MonkeyPatch, limit: str, more: int, expected: list[str]
+) -> None:
+    updated: list[str] = []
+
+    def output(argv: t.Sequence[str]) -> str:
+        if argv[1] == "update":
+            updated.append(argv[argv.index("--memory") + 1])
+            assert argv[argv.index("--memory-swap") + 1] == updated[-1]
+        return limit if argv[1] == "container" else "id"
+
+    monkeypatch.setattr(scratch, "output", output)
+    monkeypatch.setattr(scratch, "available_memory", lambda _text: 2 * 1024**2)
+    work = object.__new__(scratch.Scratch)
+    monkeypatch.setattr(work, "_place", Place("v-scratch", "/none"), raising=False)
+    work.widen("mysql", more)
+    assert updated == expected
 
 
 def tree(root: Path) -> dict[str, str]:
