@@ -120,14 +120,7 @@ def test_a_full_disk_of_the_second_host_by_rest(ready: Lab, disk: Target) -> Non
     server = Small(disk)
     server.start(ready)
     try:
-        settings = kept.other_settings(
-            ready,
-            repository=server.repository,
-            repository_user=rest.USER,
-            repository_ca="/root/keys/ca.pem",
-            secrets_directory=keys(ready, rest.PASSWORD, server.ca),
-            patience_seconds=PATIENCE,
-        )
+        settings = served(ready, server)
         said = refused(ready, settings, server.repository, MOST_SECONDS)
         assert "often because it is full; make room there, or keep fewer backups" in said
         assert GIVEN_UP in said
@@ -141,18 +134,23 @@ def test_a_server_that_is_silent(ready: Lab, disk: Target) -> None:
     server.start(ready)
     server.signal("STOP")
     try:
-        settings = kept.other_settings(
-            ready,
-            repository=server.repository,
-            repository_user=rest.USER,
-            repository_ca="/root/keys/ca.pem",
-            secrets_directory=keys(ready, rest.PASSWORD, server.ca),
-            patience_seconds=PATIENCE,
-        )
+        settings = served(ready, server)
         assert GIVEN_UP in refused(ready, settings, server.repository, MOST_SECONDS)
     finally:
         server.signal("CONT")
         server.stop()
+
+
+def served(lab: Lab, server: Small) -> str:
+    """Return settings with a rest-server as the repository."""
+    return kept.other_settings(
+        lab,
+        repository=server.repository,
+        repository_user=rest.USER,
+        repository_ca="/root/keys/ca.pem",
+        secrets_directory=keys(lab, rest.PASSWORD, server.ca),
+        patience_seconds=PATIENCE,
+    )
 
 
 def keys(lab: Lab, password: str, authority: str = "") -> str:
