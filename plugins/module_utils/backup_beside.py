@@ -27,9 +27,11 @@ from ansible_collections.vedfolnir.stack.plugins.module_utils.files import write
 REMOVE = "restore --onto scratch --remove"
 _SERVERS = {
     "mysql": f"mysql --defaults-extra-file={ROOT_CNF}",
-    "redis": "redis-cli --askpass",
+    "redis": "redis-cli --user vedfolnir --askpass",
 }
 """Parts that are servers, and how one looks into them."""
+_REDIS_LOGIN = "app/redis_password"
+"""Below the secrets' directory, what Redis asks for then."""
 
 
 class Record(t.TypedDict):
@@ -112,6 +114,9 @@ def run(settings: Settings, recovery: Recovery, say: Say, who: str) -> None:
     for part in recovery.parts:
         if part in _SERVERS:
             say(f"{part}: docker exec -it {place.project}-{part}-1 {_SERVERS[part]}")
+            if part == "redis":
+                secrets = os.path.dirname(settings.secrets_directory)
+                say(f"{part}: the password is in {os.path.join(secrets, _REDIS_LOGIN)}")
         else:
             say(f"{part}: {place.path(_where(part))}")
     say(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 import typing as t
 
@@ -81,8 +82,12 @@ def test_a_point_stays_beside_production(
     assert inside(lab, ROWS) == lost
     files = lab.run(f"ls {DIRECTORY}/storage/images").split()
     assert len([name for name in files if name.startswith("saved-")]) == 5
-    keys = lab.run(f"docker exec {BESIDE}-redis-1 ls /data").split()
-    assert "appendonlydir" in keys
+    ask = "REDISCLI_AUTH=$(cat) redis-cli --no-auth-warning --user vedfolnir KEYS 'probe:*'"
+    keys = lab.run(
+        f"docker exec -i {BESIDE}-redis-1 sh -c {shlex.quote(ask)} "
+        f"<{kept.SECRETS}/app/redis_password"
+    ).split()
+    assert len([key for key in keys if ":saved:" in key]) == 50
 
 
 def test_it_reaches_nobody(lab: Lab, lost: list[str], moment: str) -> None:

@@ -49,6 +49,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> base.Settings:
     )
     monkeypatch.setattr(report, "tell", lambda *_, **__: None)
     content = {"project_src": str(tmp_path), "project_name": "v", "host": "h"}
+    content["secrets_directory"] = "/run/v/secrets/backup"
     return t.cast("base.Settings", types.SimpleNamespace(**content))
 
 
@@ -62,6 +63,7 @@ def brought(settings: base.Settings, problem: str = "") -> list[str]:
 def test_it_stays_and_says_how_to_look_into_it(settings: base.Settings) -> None:
     said = "\n".join(brought(settings))
     assert "docker exec -it v-restored-mysql-1 mysql" in said
+    assert "redis: the password is in /run/v/secrets/app/redis_password" in said
     assert f"storage: {settings.project_src}/backups/restored/storage" in said
     assert f"config: {settings.project_src}/backups/restored/config-saved" in said
     record = beside.read(settings)
