@@ -192,6 +192,7 @@ def test_the_disk_of_the_target_is_full(ready: Lab) -> None:
 
 
 def test_the_disk_of_the_host_is_full(ready: Lab, backed_up: str) -> None:
+    kept.write(ready, "here")
     before = kept.data(ready)
     scratch = "/srv/vedfolnir/backups/scratch"
     small_disk(ready, scratch, "8m")
