@@ -8,6 +8,7 @@ import time
 import typing as t
 from urllib.parse import quote
 
+from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_report
 from lab import Lab, Run, wait_until
 
 RECEIVER = "alert-receiver"
@@ -75,18 +76,17 @@ class Watched:
         wait_until(lambda: not self.unhealthy(), 120, "not every service is healthy")
 
     def backup_was(self, moment: float, exit_code: int = 0) -> None:
-        """Write the metrics of a backup, in the place of the role that makes them."""
-        lines = (
-            f"vedfolnir_backup_last_success_seconds {moment:.0f}",
-            f"vedfolnir_backup_last_exit_code {exit_code}",
-            "vedfolnir_backup_drill_last_exit_code 0",
-            f"vedfolnir_backup_drill_last_success_seconds {time.time():.0f}",
-            # As if logs went on arriving in their copy while the tests run.
-            f"vedfolnir_backup_binlogs_complete_seconds {time.time() + 86400:.0f}",
-            f"vedfolnir_backup_ship_last_success_seconds {time.time() + 86400:.0f}",
-            "vedfolnir_backup_binlogs_gap 0",
-        )
-        text = "".join(f"{line}\n" for line in lines)
+        """Write the metrics of a backup as its role does, which is not on this host."""
+        # As if logs went on arriving in their copies while the tests run.
+        later = time.time() + 86400
+        state: backup_report.State = {
+            "backup": {"exit": exit_code, "succeeded": moment},
+            "drill": {"exit": 0, "succeeded": time.time()},
+            "ship": {"exit": 0, "succeeded": later},
+            "streams": {"mysql": later, "redis": later, "gap": 0},
+            "shipped": {"/mnt/second": {"exit": 0, "succeeded": later}},
+        }
+        text = backup_report.metrics(state)
         self.lab.run(f"cat > {BACKUP}.new && mv {BACKUP}.new {BACKUP}", stdin=text)
 
     # What Prometheus knows
