@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import http.server
+import itertools
 import json
 import os
 import signal
@@ -142,11 +143,8 @@ class Program:
         argv += [f"--after-cursor={cursor}"] if cursor else [f"--since=@{since}"]
         rules = self.blocks[get("relabel_rules").name.removesuffix(".rules")].blocks
         while True:
-            # In batches and not with --follow, so that Loki's absence stops the reading.
-            done = subprocess.run(argv, stdout=subprocess.PIPE, check=False)
-            entries = [json.loads(line) for line in done.stdout.splitlines() if line]
-            for start in range(0, len(entries), BATCH):
-                part = entries[start : start + BATCH]
+            # Not with --follow: the end of what there is sends what is less than a batch.
+            for part in batches(argv):
                 lines = [line for line in (self._entry(e, rules, source) for e in part) if line]
                 self.counters.add("loki_source_journal_target_lines_total", {}, len(part))
                 self.emit(source, lines, part[-1]["__CURSOR"])
@@ -210,6 +208,18 @@ class Program:
             if block.name in run:
                 target = run[block.name]
                 threading.Thread(target=_or_end, args=(target, block), daemon=True).start()
+
+
+def batches(argv: t.Sequence[str]) -> t.Generator[list[dict[str, t.Any]], None, None]:
+    """Run a program and give what it prints, JSON in lines, a part at a time.
+
+    It waits while its last part is being delivered: a host that has run for long has more in its
+    journal than the container has memory.
+    """
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        while lines := list(itertools.islice(process.stdout, BATCH)):
+            yield [json.loads(line) for line in lines]
 
 
 def _or_end(run: t.Callable[[Block], None], block: Block) -> None:

@@ -22,7 +22,7 @@ import yaml
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from logs import alloy_pipeline, alloy_syntax, logql, loki, loki_config, otlp
-from logs.alloy import Positions, Writer
+from logs.alloy import BATCH, Positions, Writer, batches
 
 DAY = 86400
 LOKI: dict[str, t.Any] = {
@@ -311,6 +311,28 @@ def test_the_writer_waits_for_a_loki_that_is_away(served: tuple[loki.Store, str]
     writer(alloy_pipeline.Line(time.time_ns(), "lost", {"service": "app"}))
     writer.flush()
     assert "loki_write_dropped_entries_total{} 1" in counters.text()
+
+
+def test_a_journal_is_read_no_faster_than_it_is_delivered(tmp_path: Path) -> None:
+    """A journal has more than a container has memory; without an end here, so that it shows."""
+    told = tmp_path / "told"
+    endless = (
+        "import itertools, pathlib\n"
+        "for number in itertools.count():\n"
+        '    print(\'{"n": %d, "text": "%s"}\' % (number, \'x\' * 1000))\n'
+        f"    if number % 100 == 0: pathlib.Path({str(told)!r}).write_text(str(number))\n"
+    )
+    parts = batches([sys.executable, "-c", endless])
+    found = [next(parts), next(parts)]
+    assert [entry["n"] for part in found for entry in part] == list(range(2 * BATCH))
+    time.sleep(1)
+    written = int(told.read_text(encoding="utf-8"))
+    time.sleep(1)
+    assert int(told.read_text(encoding="utf-8")) == written
+    parts.close()
+    rest = list(batches([sys.executable, "-c", "print('{}\\n' * 700, end='')"]))
+    assert [len(part) for part in rest] == [BATCH, 200]
+    assert list(batches(["true"])) == []
 
 
 def test_positions_survive(tmp_path: Path) -> None:
