@@ -15,7 +15,7 @@ import generate
 import pytest
 import requests
 from faults import FAULTS, mysql
-from lab import RUNTIME, wait_until
+from lab import ROOT, RUNTIME, load_yaml, wait_until
 from test_interrupted import BEFORE_CONVERGING, deployment, run_and_kill
 from test_leaks import scan
 from visitor import LOGIN, administrator
@@ -42,6 +42,9 @@ RESTARTS: list[tuple[dict[str, t.Any], set[str]]] = [
     ),
 ]
 """Options, and the containers that a run with them must replace."""
+RETENTION_MB = load_yaml(ROOT / "roles/observability/defaults/main.yml")[
+    "observability_retention_mb"
+]
 WRITING = (
     "vedfolnir.stack.observability : "
     "Write the configuration and the fragment of what watches the stack"
@@ -321,6 +324,16 @@ def test_a_restart_of_prometheus_loses_nothing(used: Watched) -> None:
     used.lab.compose("restart prometheus")
     wait_until(lambda: bool(used.up()), 90, "Prometheus did not come back")
     assert used.value(expression) == before > 10
+
+
+def test_its_disk_has_the_set_limit(used: Watched) -> None:
+    """Prometheus keeps to it when it removes blocks, of two hours at least: too long for a test."""
+    limit = used.value("prometheus_tsdb_retention_limit_bytes")
+    assert limit == RETENTION_MB * 2**20
+    # Files come and go meanwhile.
+    shown = used.lab.run("du -sb /srv/vedfolnir/data/prometheus 2>/dev/null; true")
+    taken = int(shown.split()[0])
+    assert 0 < taken < limit
 
 
 def test_what_it_costs(used: Watched, capsys: pytest.CaptureFixture[str]) -> None:
