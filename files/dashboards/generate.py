@@ -620,6 +620,14 @@ DASHBOARDS = (
                 source="loki",
             ),
             Panel(
+                "Slow statements",
+                "What took longer than mysql_slow_query_seconds, with its request id.",
+                "none",
+                {"": '{service="mysql"} |= "# Query_time: "'},
+                "logs",
+                source="loki",
+            ),
+            Panel(
                 "Who did what",
                 "Vault's audit log, and who came in on the host and became somebody else.",
                 "none",

@@ -161,8 +161,11 @@ class Scratch:
         root = self._settings.project_src
         web = self.web(config)
         moved = {os.path.join(root, path): self.path(path) for path in DATA.values()}
-        moved |= {os.path.join(root, "logs", web): self.path("logs/app")}
-        for place, service in {**_SERVICES, "logs/app": "app"}.items():
+        moved |= {
+            os.path.join(root, "logs", web): self.path("logs/app"),
+            os.path.join(root, "logs/mysql"): self.path("logs/mysql"),
+        }
+        for place, service in {**_SERVICES, "logs/app": "app", "logs/mysql": "mysql"}.items():
             os.makedirs(self.path(place))
             own(self.path(place), config["services"][web if service == "app" else service]["user"])
         project = scratch_project(config, self._place.project, ("mysql", "redis", web), moved)

@@ -52,6 +52,8 @@ IN_CONTAINERS = (
     "/loki",
     "/loki/*",
     "/var/lib/alloy/*",
+    "/var/log/mysql",
+    "/var/log/mysql/*",
     "/var/log/vault",
 )
 # What belongs to Debian: read or run, never written.

@@ -141,6 +141,31 @@ def test_every_line_has_its_labels(store: Store) -> None:
     }
 
 
+def test_a_slow_statement_is_one_entry(watched: Watched, store: Store) -> None:
+    mark = uuid.uuid4().hex
+    client = "mysql --defaults-extra-file=/run/secrets/root.cnf"
+    statement = f"SELECT SLEEP(3),\n 'password={mark}secret',\n '{mark}' /* request_id={mark} */;"
+    inside = f"cd /srv/vedfolnir && docker compose exec -T mysql {client} vedfolnir"
+    watched.lab.run(inside, stdin=statement)
+    found = store.wait(f'{{service="mysql", level="warning"}} |= "{mark}" | request_id="{mark}"')
+    assert len(found) == 1, found
+    (labels, text), *_more = found
+    assert labels["instance"] == "mysql"
+    assert text.startswith("# Time: ")
+    assert "Query_time: 3." in text
+    assert f"'{mark}'" in text
+    assert f"{mark}secret" not in text
+    # After a rotation it goes on.
+    watched.lab.run("logrotate --force /etc/logrotate.d/vedfolnir-mysql")
+    again = uuid.uuid4().hex
+    watched.lab.run(inside, stdin=f"SELECT SLEEP(3), '{again}';")
+    assert len(store.wait(f'{{service="mysql"}} |= "{again}"')) == 1
+    kept = watched.lab.run(
+        "stat -c '%a %u:%g' /srv/vedfolnir/logs/mysql /srv/vedfolnir/logs/mysql/slow.log"
+    )
+    assert kept.split("\n")[:2] == ["750 999:999", "640 999:999"]
+
+
 def test_vaults_audit_log_and_logins_to_the_host_are_kept_longer(store: Store) -> None:
     found = store.wait('{service="vault", audit="true"} | json | type="response"')
     assert '"client_token":"hmac-sha256:' in found[0][1]

@@ -120,7 +120,7 @@ class Program:
         writes = [block for block in blocks if block.name == "loki.write"]
         if writes:  # else it has spans to take, and no lines
             self.writer = Writer(writes[0], self.counters)
-            self.sinks = sinks(blocks, self.counters, self.writer)
+            self.sinks, self.late = sinks(blocks, self.counters, self.writer)
         self.positions = Positions(data)
         self.lock = threading.Lock()
 
@@ -191,7 +191,15 @@ class Program:
                 if lines:
                     self.emit(source, lines, [inode, offset + len(whole)])
                     continue
+            self.hand_on()
             time.sleep(1)
+
+    def hand_on(self) -> None:
+        """Send entries on that have waited for more lines long enough."""
+        with self.lock:
+            for one in self.late:
+                one()
+            self.writer.flush()
 
     def spans(self, source: Block) -> None:
         """Take spans."""

@@ -6,10 +6,12 @@ import dataclasses
 import json
 import re
 import threading
+import time
 import typing as t
 
 from logs import logql
 from logs.alloy_syntax import Block, Reference
+from logs.durations import seconds
 
 
 @dataclasses.dataclass
@@ -159,6 +161,39 @@ _CHANGES: t.Final[dict[str, t.Callable[[Line, t.Mapping[str, t.Any]], None]]] = 
 }
 
 
+class Multiline:
+    """The lines of one entry, kept until the next one begins or none comes for a while."""
+
+    def __init__(self, arguments: t.Mapping[str, t.Any]) -> None:
+        get = arguments.get
+        self.first = re.compile(arguments["firstline"], re.ASCII)
+        self.wait, self.most = seconds(get("max_wait_time", "3s")), int(get("max_lines", 128))
+        self.begun: list[Line] = []
+        self.when = 0.0
+
+    def take(self, line: Line) -> list[Line]:
+        """Take a line; return the entry that is whole now, if one is."""
+        first = self.first.search(line.text) is not None
+        whole = self.end() if first or len(self.begun) >= self.most else []
+        if not first and not self.begun and not whole:
+            return [line]
+        self.begun.append(line)
+        self.when = time.monotonic()
+        return whole
+
+    def end(self) -> list[Line]:
+        """Return the entry that was begun."""
+        lines, self.begun = self.begun, []
+        if not lines:
+            return []
+        text = "\n".join(line.text for line in lines)
+        return [dataclasses.replace(lines[0], text=text)]
+
+    def late(self) -> list[Line]:
+        """Return the entry that was begun if nothing has come for too long."""
+        return self.end() if time.monotonic() - self.when >= self.wait else []
+
+
 class Stages:
     """The stages of a ``loki.process`` block or of a ``stage.match``, in order."""
 
@@ -217,7 +252,7 @@ class Stages:
 def _step(block: Block, counters: Counters) -> t.Callable[[Line], bool]:
     """Return what a component does to a line; false drops it."""
     if block.name == "loki.process":
-        return Stages(block.blocks, counters)
+        return Stages([one for one in block.blocks if one.name != MULTILINE], counters)
 
     def rename(line: Line) -> bool:
         labels = relabel(line.labels, block.blocks)
@@ -227,9 +262,37 @@ def _step(block: Block, counters: Counters) -> t.Callable[[Line], bool]:
     return rename
 
 
-def sinks(blocks: t.Sequence[Block], counters: Counters, write: Sink) -> dict[str, Sink]:
-    """Return where each receiver's lines go, by its name."""
+MULTILINE: t.Final = "stage.multiline"
+Late = t.Callable[[], None]
+
+
+def _joining(block: Block, take: Sink) -> tuple[Sink, Late]:
+    """Return what joins lines in front of a component, and what hands on those that have waited.
+
+    Raises:
+        ValueError: the stage is not the first: the stand-in knows no other way.
+    """
+    if block.blocks[0].name != MULTILINE:
+        raise ValueError(f"{block.path}: the stand-in joins lines in the first stage only")
+    joined = Multiline(block.blocks[0].arguments)
+
+    def join(line: Line) -> None:
+        for whole in joined.take(line):
+            take(whole)
+
+    def hand_on() -> None:
+        for whole in joined.late():
+            take(whole)
+
+    return join, hand_on
+
+
+def sinks(
+    blocks: t.Sequence[Block], counters: Counters, write: Sink
+) -> tuple[dict[str, Sink], list[Late]]:
+    """Return where each receiver's lines go, by its name, and what hands on what has waited."""
     found: dict[str, Sink] = {}
+    late: list[Late] = []
 
     def make(step: t.Callable[[Line], bool], targets: t.Sequence[Reference]) -> Sink:
         def take(line: Line) -> None:
@@ -240,9 +303,12 @@ def sinks(blocks: t.Sequence[Block], counters: Counters, write: Sink) -> dict[st
         return take
 
     for block in blocks:
+        receiver = f"{block.path}.receiver"
         if block.name == "loki.write":
-            found[f"{block.path}.receiver"] = write
+            found[receiver] = write
         elif block.name in ("loki.process", "loki.relabel"):
-            step = _step(block, counters)
-            found[f"{block.path}.receiver"] = make(step, block.arguments["forward_to"])
-    return found
+            found[receiver] = make(_step(block, counters), block.arguments["forward_to"])
+            if any(one.name == MULTILINE for one in block.blocks):
+                found[receiver], waiting = _joining(block, found[receiver])
+                late.append(waiting)
+    return found, late

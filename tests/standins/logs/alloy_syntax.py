@@ -215,6 +215,10 @@ _STAGES: t.Final[dict[str, t.Any]] = {
     },
     "stage.output": {"source!": "text"},
     "stage.metrics": {"metric.counter {}": _COUNTER},
+    "stage.multiline": {
+        "firstline!": "regex", "max_lines": "int", "max_wait_time": "duration",
+        "trim_newlines": "bool",
+    },
 }  # fmt: skip
 _STAGES["stage.match"] = {
     "selector!": "text", "action": "text", "pipeline_name": "text", "drop_counter_reason": "text",

@@ -160,7 +160,7 @@ def test_a_wrong_configuration_of_alloy_is_refused(old: str, new: str, message: 
 def _through(text: str, **labels: str) -> tuple[list[alloy_pipeline.Line], str]:
     counters = alloy_pipeline.Counters()
     written: list[alloy_pipeline.Line] = []
-    sinks = alloy_pipeline.sinks(alloy_syntax.load(ALLOY), counters, written.append)
+    sinks, _late = alloy_pipeline.sinks(alloy_syntax.load(ALLOY), counters, written.append)
     sinks["loki.process.lines.receiver"](alloy_pipeline.Line(1, text, labels))
     return written, counters.text()
 
@@ -175,6 +175,43 @@ def test_a_line_goes_through_the_stages() -> None:
     assert counted == 'loki_process_custom_refused_total{level="INFO",service="nginx"} 1.0\n'
     assert _through(body, service="app")[1] == ""
     assert _through("[DEBUG] nothing", service="app")[0] == []
+
+
+JOINED = """
+loki.process "statements" {
+  forward_to = [loki.write.store.receiver]
+  stage.multiline {
+    firstline     = "^# Time: "
+    max_wait_time = "WAIT"
+    max_lines     = 3
+  }
+}
+loki.write "store" {
+  endpoint {
+    url = "http://loki:3100/loki/api/v1/push"
+  }
+}
+"""
+
+
+def _joined(wait: str, *texts: str) -> list[str]:
+    written: list[alloy_pipeline.Line] = []
+    blocks = alloy_syntax.load(JOINED.replace("WAIT", wait))
+    sinks, late = alloy_pipeline.sinks(blocks, alloy_pipeline.Counters(), written.append)
+    for text in texts:
+        sinks["loki.process.statements.receiver"](alloy_pipeline.Line(1, text, {}))
+    for one in late:
+        one()
+    return [line.text for line in written]
+
+
+def test_lines_of_one_entry_are_joined() -> None:
+    lines = ("before", "# Time: 1", "SELECT", "x;", "too many", "# Time: 2", "SELECT y;")
+    whole = ["before", "# Time: 1\nSELECT\nx;", "too many", "# Time: 2\nSELECT y;"]
+    assert _joined("0s", *lines) == whole
+    # The last one waits for what may belong to it.
+    assert _joined("1h", *lines) == whole[:-1]
+    assert _joined("1h", "# Time: 1") == []
 
 
 def test_relabelling_takes_the_whole_text_and_can_drop() -> None:
