@@ -117,7 +117,6 @@ EXAMPLES = {
     "docker_host_unattended_upgrades_reboot_time",
     "observability_email_server",
     "observability_email_to",
-    "observability_enabled",
     "ollama_managed",
     "ollama_url",
     "vault_operators",

@@ -111,24 +111,21 @@ def sizes(lab: Lab) -> dict[str, t.Any]:
 
 def monitoring(lab: Lab) -> dict[str, t.Any]:
     """Return what watching costs at rest: memory and processors of its containers, and scrapes."""
+    lab.playbook(variables={"observability_enabled": False}).check()
     others = lab.services()
-    variables = {"observability_enabled": True}
-    seconds, _run = timed(lambda: lab.playbook("site.yml", variables=variables))
-    try:
-        time.sleep(120)
-        own = lab.services() - others
-        memory = {
-            name: size
-            for name, size in sizes(lab)["container_memory_mb"].items()
-            if name.removeprefix("vedfolnir-").removesuffix("-1") in own
-        }
-        used = lab.run("docker stats --no-stream --format '{{.Name}} {{.CPUPerc}}'").splitlines()
-        shares = [float(line.split()[1].rstrip("%")) for line in used if line.split()[0] in memory]
-        inspected = lab.inspect()
-        limits = sum(inspected[name]["HostConfig"]["Memory"] for name in own)
-        took = scrapes(lab)
-    finally:
-        lab.playbook().check()
+    seconds, _run = timed(lab.playbook)
+    time.sleep(120)
+    own = lab.services() - others
+    memory = {
+        name: size
+        for name, size in sizes(lab)["container_memory_mb"].items()
+        if name.removeprefix("vedfolnir-").removesuffix("-1") in own
+    }
+    used = lab.run("docker stats --no-stream --format '{{.Name}} {{.CPUPerc}}'").splitlines()
+    shares = [float(line.split()[1].rstrip("%")) for line in used if line.split()[0] in memory]
+    inspected = lab.inspect()
+    limits = sum(inspected[name]["HostConfig"]["Memory"] for name in own)
+    took = scrapes(lab)
     return {
         "monitoring_deploy_seconds": seconds,
         "monitoring_memory_mb": round(sum(memory.values())),

@@ -15,11 +15,11 @@ import generate
 import pytest
 import requests
 from faults import FAULTS, mysql
-from lab import ROOT, RUNTIME, load_yaml, wait_until
+from lab import ROOT, RUNTIME, WATCHING, load_yaml, wait_until
 from test_interrupted import BEFORE_CONVERGING, deployment, run_and_kill
 from test_leaks import scan
 from visitor import LOGIN, administrator
-from watched import ON, SERVICES, STATUS_TOKEN, TOKEN, Watched
+from watched import OFF, ON, STATUS_TOKEN, TOKEN, Watched
 
 DASHBOARDS = generate.DASHBOARDS
 PANELS = {
@@ -135,7 +135,7 @@ def test_a_worker_that_dies_again_and_again_is_told(used: Watched) -> None:
     lab, since = used.lab, len(used.told())
     try:
         for _time in range(4):
-            used.wait_healthy()
+            used.lab.wait_healthy()
             # Of the engine's view; a container cannot kill its own first process.
             pid = lab.inspect()["worker"]["State"]["Pid"]
             lab.run(f"kill -9 {pid}; sleep 8; systemctl start vedfolnir-watch.service")
@@ -177,8 +177,8 @@ def test_accounts_can_look_and_do_nothing_else(used: Watched) -> None:
 
 
 def test_it_is_hardened_and_nothing_is_published(used: Watched) -> None:
-    found = {name: item for name, item in used.lab.inspect().items() if name in SERVICES}
-    assert set(found) == SERVICES
+    found = {name: item for name, item in used.lab.inspect().items() if name in WATCHING}
+    assert set(found) == WATCHING
     for name, item in found.items():
         host = item["HostConfig"]
         assert host["ReadonlyRootfs"], name
@@ -289,7 +289,7 @@ def test_no_password_is_given_away(used: Watched) -> None:
     used_by_the_test = {"webhook"}
     found = scan(used.lab, {k: v for k, v in values.items() if k not in used_by_the_test})
     assert [line for line in found if line] == []
-    for name in sorted(SERVICES):
+    for name in sorted(WATCHING):
         text = json.dumps(used.lab.inspect()[name])
         text += used.lab.run(f"docker logs vedfolnir-{name}-1 2>&1")
         text += used.lab.run(f"docker top vedfolnir-{name}-1 -eo pid,args")
@@ -314,7 +314,7 @@ def test_the_passwords_rotate_while_it_watches(used: Watched) -> None:
         assert grafana(used, "/api/user", before["grafana"]).status_code == 401
         assert grafana(used, "/api/user", after["grafana"]).status_code == 200
         used.lab.compose("restart grafana")
-        used.wait_healthy()
+        used.lab.wait_healthy()
 
 
 def test_a_restart_of_prometheus_loses_nothing(used: Watched) -> None:
@@ -342,11 +342,11 @@ def test_what_it_costs(used: Watched, capsys: pytest.CaptureFixture[str]) -> Non
     sizes: dict[str, float] = {}
     for line in lines:
         shown = re.fullmatch(r"vedfolnir-(\S+)-1 ([\d.]+)(\wiB) / .*", line)
-        if shown and shown[1] in SERVICES:
+        if shown and shown[1] in WATCHING:
             sizes[shown[1]] = float(shown[2]) * units[shown[3]]
     with capsys.disabled():
         print(f"\nmonitoring: {sum(sizes.values()):.0f} MiB", sizes)
-    assert set(sizes) == SERVICES
+    assert set(sizes) == WATCHING
     assert sum(sizes.values()) < 1024
     assert used.value("max(scrape_duration_seconds)") < 5
 
@@ -376,22 +376,22 @@ def test_a_killed_run_converges_the_next_time(used: Watched) -> None:
     for task in (WRITING, BEFORE_CONVERGING):
         run_and_kill(used.lab, task, {**ON, **changed})
         used.deploy().check()
-        assert used.unhealthy() == set()
+        assert used.lab.unhealthy() == []
         found = deployment(used.lab)
         assert [name for name in {*found, *wanted} if found.get(name) != wanted.get(name)] == []
 
 
 def test_turned_off_nothing_is_left(used: Watched) -> None:
     lab = used.lab
-    ours = SERVICES
+    ours = WATCHING
     others = {name: when for name, when in lab.started().items() if name not in ours}
-    predicted = lab.playbook("site.yml", "--check").check()
-    assert {name for name, what in predicted.plan.items() if what == "remove"} == SERVICES
+    predicted = lab.playbook("site.yml", "--check", variables=OFF).check()
+    assert {name for name, what in predicted.plan.items() if what == "remove"} == WATCHING
     # It is killed, and the next one does what it has not done.
-    run_and_kill(lab, BEFORE_CONVERGING)
-    lab.playbook("site.yml").check()
+    run_and_kill(lab, BEFORE_CONVERGING, OFF)
+    lab.playbook("site.yml", variables=OFF).check()
     assert {name: when for name, when in lab.started().items() if name not in ours} == others
-    assert not set(SERVICES) & lab.services()
+    assert not set(WATCHING) & lab.services()
     left = ["compose.d/observability.yml", "config/prometheus", "config/alertmanager"]
     left += ["config/blackbox", "data/prometheus", "data/alertmanager"]
     left += ["config/alloy", "config/loki", "data/alloy", "data/loki"]
@@ -405,10 +405,10 @@ def test_turned_off_nothing_is_left(used: Watched) -> None:
     assert "user monitor" not in acl
     assert "user tasks" not in acl
     directories = lab.run(f"ls {RUNTIME}").split()
-    assert not SERVICES & set(directories)
-    again = lab.playbook("site.yml").check()
+    assert not WATCHING & set(directories)
+    again = lab.playbook("site.yml", variables=OFF).check()
     assert again.recap["changed"] == 0, again.output[-4000:]
     # On a host where nothing of it is, check mode knows what will come.
     predicted = used.deploy("--check").check()
-    assert {name for name, what in predicted.plan.items() if what == "create"} == SERVICES
-    assert not SERVICES & set(lab.inspect())
+    assert {name for name, what in predicted.plan.items() if what == "create"} == WATCHING
+    assert not WATCHING & set(lab.inspect())

@@ -35,6 +35,13 @@ _PROJECT = "--filter label=com.docker.compose.project=vedfolnir"
 PLAN = "Show what happens to each service"
 LIVING = ("data", "logs", "metrics", "storage", "backups")
 """Directories of /srv/vedfolnir whose files the services, or the host's timers, write."""
+WATCHING = {
+    "alertmanager", "alloy", "blackbox-exporter", "grafana", "loki", "mysql-exporter",
+    "nginx-exporter", "node-exporter", "prometheus", "redis-exporter", "task-exporter",
+}  # fmt: skip
+"""The services of the role ``observability``."""
+UNCHECKED = {"loki", "nginx-exporter"}
+"""Services whose images have nothing that could check them; Prometheus asks them."""
 RUNTIME = "/run/vedfolnir/secrets"
 """Where consumers' files are."""
 _PREAMBLE = """
@@ -209,6 +216,7 @@ class Lab:
             name
             for name, item in running.items()
             if item["State"].get("Health", {}).get("Status") == "healthy"
+            or (name in UNCHECKED and item["State"]["Running"])
         }
         return sorted((self.services() | set(running)) - healthy)
 

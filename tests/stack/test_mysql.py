@@ -19,6 +19,9 @@ from lab import ROOT, Lab, load_yaml
 MIB = 2**20
 CLIENT = "vedfolnir-test-mysql"
 OPTIONS = load_yaml(ROOT / "roles/mysql/defaults/main.yml")
+OBSERVERS = load_yaml(ROOT / "roles/observability/vars/main/accounts.yml")[
+    "__observability_mysql_own"
+]
 HISTORY = "/srv/vedfolnir/data/mysql/mysql_upgrade_history"
 READ_PASSWORD = "read -r MYSQL_PWD && export MYSQL_PWD && exec mysql --batch --skip-column-names"
 TLS = "--host mysql --ssl-mode VERIFY_IDENTITY --ssl-ca /ca.pem"
@@ -119,7 +122,7 @@ class Client:
                     for grant in user["grants"]
                 ],
             }
-            for user in self.option("users")
+            for user in [*self.option("users"), *OBSERVERS]
         ]
         health = {"name": "vedfolnir_health", "host": "localhost", "secret": "mysql_health"}
         return [*found, {**health, "grants": []}]

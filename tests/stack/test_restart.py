@@ -9,11 +9,11 @@ import time
 import typing as t
 
 import pytest
-from lab import Lab, redis_cli, secret_files, wait_until
+from lab import WATCHING, Lab, redis_cli, secret_files, wait_until
 
 MYSQL = "mysql --defaults-extra-file=/run/secrets/root.cnf --batch --skip-column-names vedfolnir"
 JOB = "run --rm --no-TTY --no-deps --entrypoint bash mysql-users -c"
-KILLED = ("nginx", "app-1", "app-2", "worker", "redis", "mysql", "ollama")
+KILLED = ("nginx", "app-1", "app-2", "worker", "redis", "mysql", "ollama", *sorted(WATCHING))
 IMAGE = "/srv/vedfolnir/storage/images/test-mark"
 
 

@@ -9,12 +9,12 @@ import re
 
 import pytest
 from find_secrets import needles
-from lab import Lab, Run
+from lab import WATCHING, Lab, Run
 from watch_processes import watching
 
 DIRECTORIES = ("/etc", "/srv", "/usr/local")
 TRACES = "/srv/vedfolnir /etc/vedfolnir /etc/docker /run/vedfolnir /var/lib/vedfolnir"
-SERVICES = {"app-1", "app-2", "mysql", "nginx", "ollama", "redis", "vault", "worker"}
+SERVICES = {"app-1", "app-2", "mysql", "nginx", "ollama", "redis", "vault", "worker", *WATCHING}
 JOBS = {"app-admin", "app-schema", "app-static", "mysql-users"}
 PLAN = dict.fromkeys(SERVICES, "create") | dict.fromkeys(JOBS, "run")
 NOT_PREDICTED = {
