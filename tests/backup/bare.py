@@ -27,20 +27,21 @@ _INNER = (22, 80, 443)
 
 BULK = "SELECT CONCAT(COUNT(*), ' ', BIT_XOR(CRC32(CONCAT(id, raw)))) FROM backup_bulk"
 _TABLE = "CREATE TABLE IF NOT EXISTS backup_bulk (id INT PRIMARY KEY, raw VARBINARY(8000));"
-_AT_ONCE = 16384
-"""Rows of one statement: 64 MB, for which a replay takes more than a MySQL of 1 GiB has."""
+_AT_ONCE = 4096
+HUGE = 16384
+"""Rows of one statement of 64 MB, for which a replay takes more than a MySQL of 1 GiB has."""
 
 
-def rows(lab: Lab) -> None:
-    """Write rows that no compression makes smaller, 4 KiB each."""
+def rows(lab: Lab, at_once: int = _AT_ONCE) -> None:
+    """Write rows that no compression makes smaller, 4 KiB each; so many in one statement."""
     kept.sql(lab, _TABLE)
     count = 256 * MEGABYTES
     raw = ", ".join(["RANDOM_BYTES(1024)"] * 4)
-    for first in range(0, count, _AT_ONCE):
-        last = min(first + _AT_ONCE, count) - 1
+    for first in range(0, count, at_once):
+        last = min(first + at_once, count) - 1
         kept.sql(
             lab,
-            f"SET SESSION cte_max_recursion_depth = {_AT_ONCE}; REPLACE INTO backup_bulk WITH "
+            f"SET SESSION cte_max_recursion_depth = {at_once}; REPLACE INTO backup_bulk WITH "
             f"RECURSIVE n AS (SELECT {first} AS i UNION ALL SELECT i + 1 FROM n WHERE i < {last}) "
             f"SELECT i, CONCAT({raw}) FROM n",
         )

@@ -142,7 +142,7 @@ def history(lab: Lab, deploy: Deploy) -> t.Iterator[History]:
     time.sleep(2)
     assert kept.program(lab, "backup").returncode == 0
     backup = kept.newest(lab)
-    bare.rows(lab)
+    bare.rows(lab, bare.HUGE)
     rows = kept.sql(lab, bare.BULK)
     moments = [float(int(now(lab)) + 2)]
     time.sleep(4)
