@@ -67,6 +67,7 @@ class CaptionWorker(Worker):
     """An RQ worker with a sign of life, and a bounded stop that gives the row back."""
 
     settings: Settings
+    _end: threading.Timer | None = None
 
     def heartbeat(self, *args: t.Any, **kwargs: t.Any) -> None:
         """Tell Redis and the health check that this process is alive."""
@@ -77,9 +78,15 @@ class CaptionWorker(Worker):
         """Let the job go on for the grace period, then end it and give its row back."""
         super().handle_warm_shutdown_request()  # type: ignore[no-untyped-call]
         if self.get_state() == WorkerStatus.BUSY:
-            timer = threading.Timer(supervisor.stop_grace(), self._abandon)
-            timer.daemon = True
-            timer.start()
+            self._end = threading.Timer(supervisor.stop_grace(), self._abandon)
+            self._end.daemon = True
+            self._end.start()
+
+    def finish(self) -> None:
+        """Wait for a row that is being given back: RQ returns as soon as its job was ended."""
+        if self._end is not None:
+            self._end.cancel()
+            self._end.join()
 
     def _abandon(self) -> None:
         task_id = self.get_current_job_id()
@@ -127,5 +134,6 @@ def run(settings: Settings) -> int:
     )
     worker.log.propagate = True
     worker.work(with_scheduler=False)
+    worker.finish()
     # An orderly end only after SIGTERM; otherwise (Redis went away) the supervisor starts again.
     return 0 if worker._shutdown_requested_date else 1
