@@ -40,6 +40,11 @@ class Bringing:
         return ["then go on"]
 
 
+def bringing(directory: Path, problem: str = "") -> Recovery:
+    """Return a recovery that needs no repository."""
+    return t.cast("Recovery", Bringing(directory, problem))
+
+
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> base.Settings:
     """The settings of a host whose engine has no containers, and that writes as anybody."""
@@ -55,8 +60,8 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> base.Settings:
 
 def brought(settings: base.Settings, problem: str = "") -> list[str]:
     said: list[str] = []
-    recovery = Bringing(Path(settings.project_src, "backups/restored"), problem)
-    beside.run(settings, t.cast("Recovery", recovery), said.append, "test")
+    recovery = bringing(Path(settings.project_src, "backups/restored"), problem)
+    beside.run(settings, recovery, said.append, "test")
     return said
 
 
@@ -103,8 +108,7 @@ def test_it_is_removed_once(settings: base.Settings) -> None:
 
 
 def test_a_plan_names_what_would_run(settings: base.Settings) -> None:
-    recovery = t.cast("Recovery", Bringing(Path("/none")))
-    lines = beside.plan(settings, recovery)
+    lines = beside.plan(settings, bringing(Path("/none")))
     assert "nothing of production is changed" in lines[0]
     assert "runs as v-restored-mysql-1" in lines[1]
     assert "runs as" not in lines[3]
