@@ -52,7 +52,7 @@ class Place:
         listed = [DOCKER, "network", "ls", "--quiet", "--filter", self._label]
         if networks := output(listed).split():
             output([DOCKER, "network", "rm", *networks])
-        shutil.rmtree(self.directory, ignore_errors=False, onerror=_fine_if_gone)
+        shutil.rmtree(self.directory, onerror=_fine_if_gone)
 
     @property
     def _label(self) -> str:
