@@ -78,7 +78,18 @@ def _remove(container: str) -> None:
 
 def remember(path: str, job: str, digest: str) -> None:
     """Note in the record with which digest a job has run."""
-    record = read_record(path) | {job: digest}
+    _write(path, read_record(path) | {job: digest})
+
+
+def forget(path: str, names: t.Collection[str]) -> None:
+    """Drop names from the record; those that it does not have are fine."""
+    record = read_record(path)
+    kept = {name: digest for name, digest in record.items() if name not in names}
+    if kept != record:
+        _write(path, kept)
+
+
+def _write(path: str, record: t.Mapping[str, str]) -> None:
     os.makedirs(os.path.dirname(path), mode=0o750, exist_ok=True)
     text = json.dumps(record, indent=2, sort_keys=True)
     write_atomic(path, text.encode(), uid=0, gid=0, mode=0o640)

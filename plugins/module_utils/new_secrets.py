@@ -121,17 +121,29 @@ def unread(services: Services, revisions: Revisions, record: t.Mapping[str, str]
 
 
 def read_again(
-    project: Project, services: Services, revisions: Revisions, check: bool = False
+    project: Project,
+    services: Services,
+    revisions: Revisions,
+    check: bool = False,
+    without: t.Collection[str] = (),
 ) -> list[str]:
     """Let running services that can do so read their new secrets; return those that did.
 
     A service reads them when it starts: one that does not run will, and one that was started after
-    they were written has.
+    they were written has. What the project has no more is forgotten.
+
+    Args:
+        project: The project.
+        services: The labels of all its services.
+        revisions: Revision of the secret files by consumer.
+        check: Whether only to tell.
+        without: Services that are not to be asked.
 
     Raises:
         ProjectError: when a service could not.
     """
-    late = unread(services, revisions, jobs.read_record(project.read_record))
+    record = jobs.read_record(project.read_record)
+    late = [name for name in unread(services, revisions, record) if name not in without]
     running = project.running() if late else set()
     read: list[str] = []
     for name in late:
@@ -142,6 +154,8 @@ def read_again(
                 _read(project, name, _command(services[name]) or [])
         if not check:
             jobs.remember(project.read_record, name, revisions[consumer])
+    if not check:
+        jobs.forget(project.read_record, set(record) - set(services))
     return read
 
 

@@ -105,12 +105,13 @@ def main() -> None:
         secrets_root=params["runtime_directory"],
     )
     try:
-        services = {
-            name: own
-            for name, own in project.services().items()
-            if name not in params["except_services"]
-        }
-        read = util.read_again(project, services, params["revisions"], check=module.check_mode)
+        read = util.read_again(
+            project,
+            project.services(),
+            params["revisions"],
+            check=module.check_mode,
+            without=params["except_services"],
+        )
     except util.ProjectError as exc:
         module.fail_json(msg=f"{exc}. Run again when the cause is gone; see docs/secrets.md.")
     module.exit_json(changed=bool(read), read=read)

@@ -26,12 +26,8 @@ MENDING = "vedfolnir.stack.docker_host : Finish an installation that was interru
 LABEL = "org.vedfolnir.digest"
 SKIPPED = re.compile(r"Validating arguments against arg spec")
 DIRECTORIES = ("/etc", "/srv/vedfolnir", "/usr/local")
-PASSING = re.compile(
-    r"/__pycache__(?:/|$)|^/etc/(?:passwd|group|shadow|gshadow|subuid|subgid)-?$"
-    r"|/\.state/secrets-read\.json$"
-)
-"""What Python makes by itself, files in which a user that is made again has another line, and who
-has read which secrets, in which services stay that were turned off."""
+PASSING = re.compile(r"/__pycache__(?:/|$)|^/etc/(?:passwd|group|shadow|gshadow|subuid|subgid)-?$")
+"""What Python makes by itself, and files in which a user that is made again has another line."""
 DIE_INSIDE_DPKG = """
 for attempt in $(seq 3000); do
   ls /var/lib/dpkg/updates/* >/dev/null 2>&1 && pgrep -x dpkg >/dev/null && break

@@ -85,6 +85,22 @@ def test_a_service_reads_its_secrets_once(project: t.Any) -> None:
     assert new_secrets.read_again(work, SERVICES, REVISIONS | {"redis": "r2"}) == ["redis"]
 
 
+def test_a_service_that_is_left_out_is_neither_asked_nor_forgotten(project: t.Any) -> None:
+    work = project()
+    jobs.remember(work.read_record, "redis", "r0")
+    assert new_secrets.read_again(work, SERVICES, REVISIONS, without=["redis"]) == []
+    assert jobs.read_record(work.read_record) == {"redis": "r0"}
+
+
+def test_what_the_project_has_no_more_is_forgotten(project: t.Any) -> None:
+    work = project()
+    jobs.remember(work.read_record, "turned-off", "t1")
+    new_secrets.read_again(work, SERVICES, REVISIONS, check=True)
+    assert jobs.read_record(work.read_record) == {"turned-off": "t1"}
+    new_secrets.read_again(work, SERVICES, REVISIONS)
+    assert jobs.read_record(work.read_record) == {"redis": "r1"}
+
+
 def test_what_does_not_run_reads_its_secrets_when_it_starts(project: t.Any) -> None:
     work = project(running="")
     assert new_secrets.read_again(work, SERVICES, REVISIONS) == []
