@@ -91,8 +91,10 @@ def mysql_memory(limit_mib: float) -> dict[str, int]:
         limit_mib: Memory limit of the container in MiB.
 
     Returns:
-        ``buffer_pool_mib`` (half of the limit, in whole chunks of 128 MiB) and ``max_connections``
-        (what fits into the rest, between 20 and 1000).
+        ``buffer_pool_mib`` (half of the limit, in whole chunks of 128 MiB), ``temporary_mib`` (all
+        temporary tables together, a 64th of the limit, at most 1024: MySQL's own default looks at
+        the host's memory and is never less than 1024) and ``max_connections`` (what fits into the
+        rest, between 20 and 1000).
 
     Raises:
         AnsibleFilterError: below 768 MiB, where MySQL 9.7 has no room for connections.
@@ -105,11 +107,17 @@ def mysql_memory(limit_mib: float) -> dict[str, int]:
         raise AnsibleFilterError(
             f"mysql_memory: {limit:g} MiB is too little for MySQL; give it 768 MiB or more"
         )
+    temporary = min(1024, int(limit / 64))
+    room = limit - _FIXED_MIB - temporary
     pool = max(128, int(limit * 0.5) // 128 * 128)
-    while pool > 128 and limit - pool - _FIXED_MIB < 60:
+    while pool > 128 and room - pool < 60:
         pool -= 128
-    connections = int((limit - pool - _FIXED_MIB) / _PER_CONNECTION_MIB)
-    return {"buffer_pool_mib": pool, "max_connections": max(20, min(1000, connections))}
+    connections = int((room - pool) / _PER_CONNECTION_MIB)
+    return {
+        "buffer_pool_mib": pool,
+        "temporary_mib": temporary,
+        "max_connections": max(20, min(1000, connections)),
+    }
 
 
 def _unquoted(value: object) -> str:

@@ -40,12 +40,22 @@ def test_other_texts_are_no_subnet(subnet: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("limit", "pool", "connections"),
-    [(768, 256, 61), (1024, 512, 61), (1536, 768, 232), (2048, 1024, 402), (65536, 32768, 1000)],
+    ("limit", "pool", "temporary", "connections"),
+    [
+        (768, 256, 12, 53),
+        (1024, 512, 16, 50),
+        (1536, 768, 24, 216),
+        (2048, 1024, 32, 381),
+        (131072, 65536, 1024, 1000),
+    ],
 )
-def test_memory_is_shared(limit: int, pool: int, connections: int) -> None:
+def test_memory_is_shared(limit: int, pool: int, temporary: int, connections: int) -> None:
     shares = mysql.mysql_memory(limit)
-    assert shares == {"buffer_pool_mib": pool, "max_connections": connections}
+    assert shares == {
+        "buffer_pool_mib": pool,
+        "temporary_mib": temporary,
+        "max_connections": connections,
+    }
 
 
 def test_the_shares_always_fit_into_the_limit() -> None:
@@ -54,7 +64,7 @@ def test_the_shares_always_fit_into_the_limit() -> None:
         pool, connections = shares["buffer_pool_mib"], shares["max_connections"]
         assert pool % 128 == 0
         assert 20 <= connections <= 1000
-        assert pool + 420 + 1.5 * connections <= limit
+        assert pool + 420 + shares["temporary_mib"] + 1.5 * connections <= limit
 
 
 @pytest.mark.parametrize(
