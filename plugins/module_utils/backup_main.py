@@ -91,7 +91,10 @@ def _list(settings: Settings, say: Say) -> None:
 
 def _restore(settings: Settings, options: argparse.Namespace, say: Say) -> None:
     if options.remove:
-        raise BackupError("nothing was changed; --remove goes with --onto scratch only")
+        raise BackupError(
+            "nothing was changed; --remove goes with --onto scratch only, and restore_state=absent "
+            "with restore_onto=scratch"
+        )
     if options.plan:
         with Recovery(settings, Restic(settings, say), say, options.to, options.part) as recovery:
             for line in restore.Restore(settings, say, recovery).plan():
