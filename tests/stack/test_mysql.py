@@ -50,6 +50,7 @@ SETTINGS = {
     "sync_binlog": "1",
     "time_zone": "+00:00",
     "tls_version": "TLSv1.2,TLSv1.3",
+    "tmpdir": "/var/lib/mysql",
 }
 """Server variables that no option of the lab changes."""
 
