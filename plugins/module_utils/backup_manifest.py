@@ -91,6 +91,17 @@ def complete(snapshots: t.Iterable[Snapshot]) -> dict[str, dict[str, Snapshot]]:
     return {backup: found for backup, found in sorted(parts.items()) if PART in found}
 
 
+def require(snapshots: t.Iterable[Snapshot]) -> dict[str, dict[str, Snapshot]]:
+    """Return what :func:`complete` returns, and refuse a repository that has none.
+
+    Raises:
+        BackupError: when there is no complete backup.
+    """
+    if found := complete(snapshots):
+        return found
+    raise BackupError("the repository has no complete backup of this host")
+
+
 def by_backup(snapshots: t.Iterable[Snapshot]) -> dict[str, dict[str, Snapshot]]:
     """Return the parts of every backup, complete or not."""
     found: dict[str, dict[str, Snapshot]] = {}
@@ -106,9 +117,7 @@ def choose(snapshots: t.Sequence[Snapshot], wanted: str) -> tuple[str, dict[str,
     Raises:
         BackupError: when there is no such backup.
     """
-    found = complete(snapshots)
-    if not found:
-        raise BackupError("the repository has no complete backup of this host")
+    found = require(snapshots)
     if wanted == "latest":
         backup = max(found, key=time_of)
         return backup, found[backup]

@@ -22,6 +22,9 @@ from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_restic impo
 from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_scratch import DATA, Scratch
 from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_since import Since
 
+_STREAMED = ("mysql", "redis")
+"""Parts whose servers write down what happens between two backups."""
+
 
 class Recovery:
     """What is restored, and up to where; what was fetched to find the way ends with its block.
@@ -69,20 +72,30 @@ class Recovery:
     def __exit__(self, *_error: object) -> None:
         self._since.remove()
 
-    def bring(self) -> None:
+    def bring(self, prove: bool = False) -> None:
         """Bring the parts to life as they were at the point.
+
+        Args:
+            prove: Whether to bring the backup of Redis to life, too, where what it has appended
+                since is all that is needed.
 
         Raises:
             DamagedError: when one is not what the manifest says, or the way does not lead there.
         """
         self.scratch.prepare()
         for part in self.parts:
-            if part == "redis" and self._since.counts:
-                self._since.redis(self.scratch)
-                continue
-            self.scratch.bring(part)
-            if part == "mysql" and self._since.counts:
-                self._since.mysql(self.scratch)
+            goes_on = part in _STREAMED and self._since.counts
+            if prove or part != "redis" or not goes_on:
+                self.scratch.bring(part)
+            if goes_on:
+                self._go_on(part)
+
+    def _go_on(self, part: str) -> None:
+        if part == "mysql":
+            self._since.mysql(self.scratch)
+        else:
+            self.scratch.empty(part)
+            self._since.redis(self.scratch)
 
     def size(self, part: str) -> int:
         """Return how many bytes of a part there are in the backup."""
@@ -99,7 +112,7 @@ class Recovery:
 
     def way(self) -> list[str]:
         """Return in words how it goes on from the backup to the point, if it does."""
-        replayed = [part for part in self.parts if part in ("mysql", "redis")]
+        replayed = [part for part in self.parts if part in _STREAMED]
         if not replayed or not self._since.counts:
             return []
         plan = self._since.plan()

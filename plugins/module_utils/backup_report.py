@@ -29,6 +29,7 @@ _METRICS: tuple[tuple[str, str, str, str], ...] = (
     ("drill", "succeeded", "drill_last_success_seconds", "When a restore was last proven."),
     ("drill", "rto", "drill_rto_seconds", "What that restore took, until the site was ready."),
     ("drill", "age", "drill_backup_age_seconds", "How old that backup was then."),
+    ("drill", "rpo", "drill_rpo_seconds", "What a host that was lost then had lost."),
     ("host", "rto", "host_rto_seconds", "What bringing this host back on a bare one took."),
     ("host", "age", "host_backup_age_seconds", "How old its backup was when that was begun."),
     ("restore", "succeeded", "restore_last_success_seconds", "When data were last restored."),
@@ -39,7 +40,12 @@ _METRICS: tuple[tuple[str, str, str, str], ...] = (
     ("ship", "added", "ship_added_bytes", "What it added to the repository."),
     ("streams", "mysql", "binlogs_complete_seconds", "Until when all binary logs are there."),
     ("streams", "redis", "aof_complete_seconds", "Until when all append-only files are there."),
-    ("streams", "gap", "binlogs_gap", "Whether one is missing since the newest backup, 1 if so."),
+    (
+        "streams",
+        "gap",
+        "binlogs_gap",
+        "1 when one since the newest backup is missing or cut.",
+    ),
 )
 """Kind of run, its figure, name and description of the metric."""
 

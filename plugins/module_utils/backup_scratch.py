@@ -215,6 +215,15 @@ class Scratch:
         """Stop the servers in order, so that their files can be moved."""
         output(self._compose("down", "--timeout", "120"))
 
+    def empty(self, service: str) -> None:
+        """Stop a service and throw its data away, so that others can take their place."""
+        output(self._compose("rm", "--stop", "--force", service))
+        for entry in os.scandir(self.path(DATA[service])):
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path)
+            else:
+                os.unlink(entry.path)
+
     # The parts
 
     def bring(self, part: str) -> None:

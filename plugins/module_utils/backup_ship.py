@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import time
+import typing as t
 
 from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_copies as copies
 from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_report as report
@@ -24,6 +25,7 @@ from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_take import
 KIND = "shipped"
 LOCK = "/run/vedfolnir/ship.lock"
 _ARRIVE_SECONDS = 5.0
+_SHORTER = "{} is shorter than it was"
 _QUESTION = "SELECT @@server_uuid, @@GLOBAL.gtid_executed"
 
 
@@ -74,6 +76,26 @@ def _look_at_redis(settings: Settings, known: streams.Known) -> None:
     }
 
 
+def _cut_short(known: streams.Known, backup: t.Mapping[str, t.Any]) -> list[str]:
+    """Return the logs since a backup that are shorter than they were.
+
+    Those before it are not needed any more to get from it to any point.
+    """
+    server = known.get("mysql", {}).get("server", "")
+    files = known.get("servers", {}).get(server, {}).get("files", {})
+    return streams.shortened(streams.since(GtidSet.parse(backup.get("gtid", "")), files))
+
+
+def damage(settings: Settings) -> list[str]:
+    """Return in words what is damaged of the host's own copy of the logs since the newest backup.
+
+    It is as :func:`look` has last seen it.
+    """
+    backup = report.read(settings).get("backup", {})
+    known = streams.read_known([settings.streams_directory])
+    return [_SHORTER.format(name) for name in _cut_short(known, backup)]
+
+
 def look(settings: Settings, say: Say) -> list[str]:
     """Look after the streams and remember how far they go; return what is wrong in words."""
     place = settings.streams_directory
@@ -93,12 +115,13 @@ def look(settings: Settings, say: Say) -> list[str]:
         problems.append(f"append-only files: {exc}")
     state = report.read(settings)
     backup = state.get("backup", {})
-    gap = GtidSet()
+    gap, cut = GtidSet(), list[str]()
     server = known.get("mysql", {}).get("server", "")
     if not problems and backup.get("gtid"):
         files = known["servers"][server]["files"]
         gap = streams.whole_since(GtidSet.parse(backup["gtid"]), files)
-        problems += [f"{name} is shorter than it was" for name in streams.shortened(files)]
+        cut = _cut_short(known, backup)
+        problems += [_SHORTER.format(name) for name in cut]
         if gap:
             problems.append(
                 f"binary logs have a gap since the newest backup: {_shortened(gap)} is missing; "
@@ -113,7 +136,7 @@ def look(settings: Settings, say: Say) -> list[str]:
     figures = {
         "mysql": known.get("mysql", {}).get("current", 0) / 1000000,
         "redis": known.get("redis", {}).get("current", 0) / 1000000,
-        "gap": int(bool(gap)),
+        "gap": int(bool(gap or cut)),
     }
     report.remember(settings, "streams", **figures)
     for problem in problems:
@@ -133,7 +156,7 @@ def run(settings: Settings, restic: Restic, say: Say) -> None:
         BackupError: when something is wrong with them, or one of the repositories did not get
             them; what is there was shipped to the others nevertheless.
     """
-    begun = time.monotonic()
+    begun, looked = time.monotonic(), time.time()
     problems: list[BackupError] = [BackupError(text) for text in look(settings, say)]
     try:
         saved = _save(settings, restic)
@@ -142,25 +165,33 @@ def run(settings: Settings, restic: Restic, say: Say) -> None:
     else:
         seconds = round(time.monotonic() - begun, 1)
         figures = {"added": saved.added, "duration": seconds}
-        report.remember(settings, "ship", succeeded=time.time(), **figures)
+        report.remember(settings, "ship", succeeded=time.time(), until=looked, **figures)
         say(f"shipped {saved.bytes} bytes, {saved.added} new, {seconds} s")
     report.drop_others(settings, KIND)
     for number in range(1, len(settings.copies) + 1):
-        problem = _ship_copy(settings, copies.of(settings, number), say)
+        problem = _ship_copy(settings, copies.of(settings, number), say, looked)
         problems += [problem] if problem else []
     if problems:
         # The kind of the first, which names the exit code.
         raise type(problems[0])("; ".join(map(str, problems)))
 
 
-def _ship_copy(settings: Settings, target: Settings, say: Say) -> CopyError | None:
+def until(settings: Settings) -> float:
+    """Return up to when all that was written is in the repository, Unix time; 0 for never."""
+    state = report.read(settings)
+    shipped = state.get(KIND, {}).get(settings.repository) or state.get("ship", {})
+    return float(shipped.get("until", 0))
+
+
+def _ship_copy(settings: Settings, target: Settings, say: Say, looked: float) -> CopyError | None:
     """Ship to a further repository, straight from the host; return what was wrong."""
     try:
         saved = _save(target, Restic(target, say))
     except BackupError as exc:
         report.remember_at(settings, KIND, target.repository, exit=exc.exit_code)
         return CopyError(f"logs for the copy at {target.repository}: {exc}")
-    report.remember_at(settings, KIND, target.repository, exit=0, succeeded=time.time())
+    figures = {"succeeded": time.time(), "until": looked}
+    report.remember_at(settings, KIND, target.repository, exit=0, **figures)
     say(f"shipped to the copy at {target.repository}: {saved.added} new")
     return None
 

@@ -138,7 +138,7 @@ class Since:
         A backup of another history, as one that was taken before a restore to an earlier point,
         would bring back what that restore has undone.
         """
-        found = manifests.complete(self._snapshots)
+        found = manifests.require(self._snapshots)
         newest_first = sorted(found, key=manifests.time_of, reverse=True)
         every = self._every()
         for number in replay.preferred(every, self._point):
@@ -148,9 +148,9 @@ class Since:
                     return backup
         if not every:
             raise replay.PointError("there are no binary logs; name a backup by its id")
-        oldest = f"; the oldest is {newest_first[-1]}" if found else ""
         raise replay.PointError(
-            f"there is no backup of before {self._point.title} whose logs are there{oldest}"
+            f"there is no backup of before {self._point.title} whose logs are there; the oldest is "
+            f"{newest_first[-1]}"
         )
 
     def _leads(self, backup: str, parts: t.Mapping[str, Snapshot], server: streams.Server) -> bool:

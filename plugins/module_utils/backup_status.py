@@ -86,7 +86,9 @@ def status(settings: Settings) -> Status:
     if "succeeded" in drill:
         lines.append(
             f"last proven restore: {span(now - drill['succeeded'])} ago, of {drill.get('id')}, "
-            f"ready after {drill.get('rto')} s (RTO), backup {drill.get('age')} s old (RPO)"
+            f"ready after {drill.get('rto')} s (RTO), backup {drill.get('age')} s old, "
+            # The release before this one took the age of the backup for it.
+            f"{drill.get('rpo', drill.get('age'))} s lost (RPO)"
         )
     if record := beside.read(settings):
         lines.append(

@@ -327,20 +327,29 @@ def look(server: Server, before: Known) -> Known:
     return found
 
 
+def since(have: GtidSet, files: Known) -> Known:
+    """Return those of a server's files that go on from a set of transactions, in order."""
+    chain: list[str] = []
+    for name, file in sorted(files.items(), reverse=True):
+        chain.insert(0, name)
+        if GtidSet.parse(file["previous"]) <= have:
+            break
+    return {name: files[name] for name in chain}
+
+
 def shortened(files: Known) -> list[str]:
-    """Return the names of files that are shorter than they were."""
-    return [name for name, file in files.items() if os.stat(file["path"]).st_size < file["end"]]
+    """Return the names of files that are shorter than they were, or gone."""
+    return [name for name, file in files.items() if not _is_whole(file["path"], file["end"])]
+
+
+def _is_whole(path: str, size: int) -> bool:
+    return os.path.exists(path) and os.stat(path).st_size >= size
 
 
 def whole_since(have: GtidSet, files: Known) -> GtidSet:
     """Return what is missing between a set of transactions and a server's last file."""
-    chain: list[dict[str, t.Any]] = []
-    for _name, file in sorted(files.items(), reverse=True):
-        chain.insert(0, file)
-        if GtidSet.parse(file["previous"]) <= have:
-            break
     missing = GtidSet()
-    for file in chain:
+    for file in since(have, files).values():
         previous = GtidSet.parse(file["previous"])
         missing = missing | (previous - have)
         have = have | previous | GtidSet.parse(file["gtids"])

@@ -11,6 +11,7 @@ import typing as t
 from lab import Lab, Run
 
 PROGRAM = "/usr/local/lib/vedfolnir/backup"
+STREAMS = "/srv/vedfolnir/backups/streams"
 SETTINGS = "/etc/vedfolnir/backup/settings.json"
 SECRETS = "/run/vedfolnir/secrets"
 JOURNAL = "/srv/vedfolnir/.state/restore.json"

@@ -68,6 +68,33 @@ def test_a_part_that_is_missing(ready: Lab, backed_up: str) -> None:
     restic(ready, f"forget -q --tag id={latest} --unsafe-allow-remove-all")
 
 
+def test_a_log_that_is_cut_short(ready: Lab, backed_up: str) -> None:
+    assert backed_up
+    assert kept.program(ready, "backup").returncode == 0
+    kept.write(ready, "cut")
+    kept.sql(ready, "FLUSH BINARY LOGS")
+    assert kept.program(ready, "ship").returncode == 0
+    server = kept.sql(ready, "SELECT @@server_uuid")
+    find = f"find {kept.STREAMS}/mysql/{server} -name 'binlog.*' -printf '%f %p\\n' | sort | tail -n 2"
+    log = ready.run(find).split()[1]
+    ready.run(f"truncate -s -200 {log}")
+    said = drill(ready)
+    assert said.startswith(f"{DAMAGED}: ")
+    assert "is shorter than it was; this time what was shipped to the repository did" in said
+    kept.restic(ready, "forget -q --tag part=streams --unsafe-allow-remove-all")
+    said = drill(ready)
+    assert said.startswith(f"{DAMAGED}: ")
+    assert "is shorter than it was" in said
+    assert "is missing; the last point that can be reached is restore_to='" in said
+    done = kept.program(ready, "ship")
+    assert (done.returncode, kept.metric(ready, "binlogs_gap")) == (1, 1), done.stderr
+    # From here on every point can be reached again.
+    assert kept.program(ready, "backup").returncode == 0
+    assert kept.program(ready, "ship").returncode == 0
+    assert kept.metric(ready, "binlogs_gap") == 0
+    assert kept.program(ready, "drill").returncode == 0
+
+
 @pytest.mark.parametrize(
     ("name", "code", "message"),
     [

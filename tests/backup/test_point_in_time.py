@@ -17,7 +17,6 @@ from kept import Deploy
 from lab import Lab
 
 RECORD = "/root/written"
-STREAMS = "/srv/vedfolnir/backups/streams"
 DISASTER = (
     "cd /srv/vedfolnir && rm -rf data/mysql data/redis && docker compose kill mysql redis; "
     "date +%s.%N"
@@ -238,7 +237,7 @@ def test_a_damaged_log_is_mended_from_the_repository_or_told(lab: Lab, history: 
     time.sleep(3)
     writer.stop()
     ship(lab)
-    lab.run(f"rm -rf /root/streams && cp -a {STREAMS} /root/streams")
+    lab.run(f"rm -rf /root/streams && cp -a {kept.STREAMS} /root/streams")
     other = kept.other_settings(lab, streams_directory="/root/streams")
     server = kept.sql(lab, "SELECT @@server_uuid")
     log = newest_log(lab, f"/root/streams/mysql/{server}")
@@ -251,7 +250,7 @@ def test_a_damaged_log_is_mended_from_the_repository_or_told(lab: Lab, history: 
     assert "fetch the logs that were shipped" in mended.stdout
     assert whole.stdout.splitlines()[2] in mended.stdout
 
-    lab.run(f"rm -rf {STREAMS}.saved; cp -a {STREAMS} {STREAMS}.saved")
+    lab.run(f"rm -rf {kept.STREAMS}.saved; cp -a {kept.STREAMS} {kept.STREAMS}.saved")
     kept.restic(lab, "forget -q --tag part=streams --unsafe-allow-remove-all")
     told = kept.program(lab, plan)
     assert told.returncode == 5, told.stdout
@@ -263,7 +262,7 @@ def test_a_damaged_log_is_mended_from_the_repository_or_told(lab: Lab, history: 
     assert told.returncode == 5, told.stdout
     assert "missing" in told.stderr or "logs are gone" in told.stderr
     print(told.stderr.strip())
-    lab.run(f"rm -rf {STREAMS}.saved /root/streams")
+    lab.run(f"rm -rf {kept.STREAMS}.saved /root/streams")
     ship(lab)
 
 
@@ -331,4 +330,4 @@ def test_a_shipment_that_is_killed(lab: Lab, history: History, seconds: float) -
     assert history.backup
     lab.ssh(f"timeout -s KILL {seconds} setsid -w {kept.PROGRAM} ship")
     ship(lab)
-    assert json.loads(lab.run(f"cat {STREAMS}/known.json"))["mysql"]["current"] > 0
+    assert json.loads(lab.run(f"cat {kept.STREAMS}/known.json"))["mysql"]["current"] > 0

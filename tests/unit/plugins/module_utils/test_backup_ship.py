@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_report as report
 from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_ship as ship
+from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_streams as streams
 from ansible_collections.vedfolnir.stack.plugins.module_utils.backup_base import (
     BackupError,
     CopyError,
@@ -135,3 +136,54 @@ def test_they_go_out_even_when_something_is_wrong_with_them(
         run(settings, repositories)
     assert caught.value.exit_code == 1
     assert repositories.got == [FIRST, DISK, REST]
+
+
+def test_it_is_known_up_to_when_each_repository_has_them(
+    settings: Settings, repositories: Repositories
+) -> None:
+    disk = dataclasses.replace(settings, repository=DISK)
+    assert ship.until(settings) == ship.until(disk) == 0
+    run(settings, repositories)
+    before = ship.until(settings)
+    assert before == ship.until(disk) > 0
+    repositories.away.add(DISK)
+    with pytest.raises(CopyError):
+        run(settings, repositories)
+    assert ship.until(settings) > before
+    assert ship.until(disk) == before
+
+
+def test_a_log_that_was_cut_short_counts_until_there_is_a_new_backup(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repositories: Repositories
+) -> None:
+    assert repositories
+    monkeypatch.setattr(streams, "write_atomic", lambda path, content, **_: _write(path, content))
+    streamed = dataclasses.replace(settings, streams_directory=str(tmp_path))
+    server = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
+    files = {}
+    for number, previous, gtids in ((1, "", "1-5"), (2, "1-5", "6-9")):
+        path = tmp_path / f"binlog.00000{number}"
+        path.write_bytes(b"12345")
+        files[path.name] = {
+            "path": str(path),
+            "end": 5,
+            "previous": f"{server}:{previous}" if previous else "",
+            "gtids": f"{server}:{gtids}",
+        }
+    known: streams.Known = {
+        "mysql": {"server": server, "looked": 1},
+        "servers": {server: {"files": files}},
+    }
+    streams.write_known(str(tmp_path), known)
+    report.remember(streamed, "backup", gtid=f"{server}:1-3")
+    assert ship.damage(streamed) == []
+    (tmp_path / "binlog.000001").write_bytes(b"123")
+    assert ship.damage(streamed) == ["binlog.000001 is shorter than it was"]
+    report.remember(streamed, "backup", gtid=f"{server}:1-7")
+    assert ship.damage(streamed) == []
+    (tmp_path / "binlog.000002").unlink()
+    assert ship.damage(streamed) == ["binlog.000002 is shorter than it was"]
+
+
+def _write(path: str, content: bytes) -> None:
+    Path(path).write_bytes(content)
