@@ -75,7 +75,8 @@ def test_a_log_that_is_cut_short(ready: Lab, backed_up: str) -> None:
     kept.sql(ready, "FLUSH BINARY LOGS")
     assert kept.program(ready, "ship").returncode == 0
     server = kept.sql(ready, "SELECT @@server_uuid")
-    find = f"find {kept.STREAMS}/mysql/{server} -name 'binlog.*' -printf '%f %p\\n' | sort | tail -n 2"
+    logs = f"{kept.STREAMS}/mysql/{server}"
+    find = f"find {logs} -name 'binlog.*' -printf '%f %p\\n' | sort | tail -n 2"
     log = ready.run(find).split()[1]
     ready.run(f"truncate -s -200 {log}")
     said = drill(ready)
