@@ -531,6 +531,38 @@ DASHBOARDS = (
                 ((None, "green"), (1.0, "red")),
             ),
             Panel(
+                "Logs shipped",
+                "Time since what was written after the backup was last brought off this host.",
+                "s",
+                {"": "time() - vedfolnir_backup_ship_last_success_seconds"},
+                "stat",
+                ((None, "green"), (900.0, "red")),
+            ),
+            Panel(
+                "Last proven restore",
+                "Time until the site was ready (RTO), and what a host lost then had lost (RPO).",
+                "s",
+                {
+                    "RTO": "vedfolnir_backup_drill_rto_seconds",
+                    "RPO": "vedfolnir_backup_drill_rpo_seconds",
+                },
+            ),
+            Panel(
+                "Size of the backups",
+                "What the last one holds, and what it added to the repository.",
+                "bytes",
+                {"holds": "vedfolnir_backup_bytes", "added": "vedfolnir_backup_added_bytes"},
+            ),
+            Panel(
+                "Duration of the backups",
+                "How long the last one, and the last shipment of logs, took.",
+                "s",
+                {
+                    "backup": "vedfolnir_backup_duration_seconds",
+                    "logs": "vedfolnir_backup_ship_duration_seconds",
+                },
+            ),
+            Panel(
                 "Unfinished rotations",
                 "Secrets whose rotation was begun and not finished.",
                 "short",

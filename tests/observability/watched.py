@@ -65,10 +65,11 @@ class Watched:
         """Write the metrics of a backup as its role does, which is not on this host."""
         # As if logs went on arriving in their copies while the tests run.
         later = time.time() + 86400
+        backup = {"duration": 15, "bytes": 48_211_046, "added": 120_000}
         state: backup_report.State = {
-            "backup": {"exit": exit_code, "succeeded": moment},
-            "drill": {"exit": 0, "succeeded": time.time()},
-            "ship": {"exit": 0, "succeeded": later},
+            "backup": {"exit": exit_code, "succeeded": moment, **backup},
+            "drill": {"exit": 0, "succeeded": time.time(), "rto": 48, "rpo": 31},
+            "ship": {"exit": 0, "succeeded": later, "duration": 1},
             "streams": {"mysql": later, "redis": later, "gap": 0},
             "shipped": {"/mnt/second": {"exit": 0, "succeeded": later}},
         }
