@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -173,4 +174,6 @@ def killed_at(argv: list[str], moment: str) -> None:
                 break
         else:
             raise AssertionError(f"{moment!r} was never said:\n{said[-3000:]}")
-        subprocess.run(["kill", "-9", f"-{process.pid}"], check=True)
+        # Not with kill(1): that of procps 4.0.2 takes the first digit of a group for the whole of
+        # it, and -1 is every process of the machine.
+        os.killpg(process.pid, signal.SIGKILL)
