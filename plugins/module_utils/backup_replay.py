@@ -166,17 +166,17 @@ class _Walk:
     ) -> bool:
         """Take what is needed of each file; tell whether there is something later, too."""
         result = self._result
+        gap = ""
         for log in files:
             missing = log.previous - result.expected
             if missing and self._arrived:
                 return True
             if missing:
-                raise PointError(
-                    f"the binary logs have a gap before {_name(log)}: {_short(missing)} is "
-                    f"missing; {_reachable(result)}"
-                )
+                what = gap or f"the binary logs have a gap before {_name(log)}"
+                raise PointError(f"{what}: {_short(missing)} is missing; {_reachable(result)}")
             if self._file(log):
                 return True
+            gap = _lost_after(log) if log.problem else ""
         told = known.get("servers", {}).get(server.uuid, {}).get("gtids", "")
         lost = GtidSet.parse(told) - result.expected
         if lost and self._arrived:

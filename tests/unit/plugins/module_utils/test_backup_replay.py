@@ -154,6 +154,17 @@ def test_a_file_that_was_cut_off(area: Area) -> None:
         area.plan(f"{A}:1-2", at(30))
 
 
+def test_a_file_that_was_cut_off_before_others(area: Area) -> None:
+    area.add(A, 1, "binlog.000003", log(f"{A}:1-6", (A, 7, 35)))
+    path = area.root / "mysql" / A / str(1000 * SECOND) / "binlog.000002"
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(replay.PointError) as caught:
+        area.plan(f"{A}:1-2", "latest")
+    said = str(caught.value)
+    assert said.startswith("binlog.000002 is shorter than it was (it breaks off at")
+    assert f": {A}:6 is missing; the last point that can be reached is" in said
+
+
 def test_a_file_that_is_missing(area: Area) -> None:
     area.add(A, 1, "binlog.000003", log(f"{A}:1-6", (A, 7, 35)))
     (area.root / "mysql" / A / str(1000 * SECOND) / "binlog.000002").unlink()
