@@ -177,10 +177,14 @@ def test_the_server_has_the_settings_of_the_role(client: Client) -> None:
     limit = client.lab.inspect()["mysql"]["HostConfig"]["Memory"]
     assert limit == client.option("memory_mb") * MIB
     pool, connections = int(found["innodb_buffer_pool_size"]), int(found["max_connections"])
-    assert pool == limit // 2 // (128 * MIB) * 128 * MIB
+    temporary = int(found["temptable_max_ram"])
+    assert temporary == limit // 64
+    assert pool % (128 * MIB) == 0
+    assert 128 * MIB <= pool <= limit // 2
     assert connections >= 20
-    assert pool + 420 * MIB + connections * 1.5 * MIB <= limit
-    assert limit - (pool + 420 * MIB + (connections + 1) * 1.5 * MIB) < 0
+    # Neither more than there is, nor room for another connection.
+    room = limit - pool - temporary - 520 * MIB
+    assert connections * 1.5 * MIB <= room < (connections + 1) * 1.5 * MIB
     errors = "SELECT data FROM performance_schema.error_log WHERE prio = 'Error'"
     assert client.rows(errors) == []
     plugin = "SELECT plugin_status FROM information_schema.plugins WHERE plugin_name = 'mysqlx'"
