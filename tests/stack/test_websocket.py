@@ -101,6 +101,17 @@ def _without_cookie(lab: Lab) -> tuple[requests.Session, dict[str, str]]:
     return lab.session(), {"Cookie": ""}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def fresh_workers(lab: Lab) -> None:
+    """Let no worker be replaced meanwhile: gunicorn does so about every thousand requests.
+
+    The sessions that a worker has end with it, and a browser's client connects again.
+    """
+    replicas = sorted(name for name in lab.services() if name.startswith("app-"))
+    lab.compose(f"restart {' '.join(replicas)}")
+    lab.wait_healthy()
+
+
 def test_polling_sessions_with_the_cookie_stay_on_their_replica(lab: Lab) -> None:
     assert len(_replicas(lab)) == 2
     sessions = [Polling(lab, *_with_cookie(lab)) for _number in range(SESSIONS)]
