@@ -158,6 +158,8 @@ def run(settings: Settings, restic: Restic, say: Say) -> None:
     """
     begun, looked = time.monotonic(), time.time()
     problems: list[BackupError] = [BackupError(text) for text in look(settings, say)]
+    # What is not whole says nothing of up to when all is there.
+    whole = {} if problems else {"until": looked}
     try:
         saved = _save(settings, restic)
     except BackupError as exc:
@@ -165,11 +167,11 @@ def run(settings: Settings, restic: Restic, say: Say) -> None:
     else:
         seconds = round(time.monotonic() - begun, 1)
         figures = {"added": saved.added, "duration": seconds}
-        report.remember(settings, "ship", succeeded=time.time(), until=looked, **figures)
+        report.remember(settings, "ship", succeeded=time.time(), **whole, **figures)
         say(f"shipped {saved.bytes} bytes, {saved.added} new, {seconds} s")
     report.drop_others(settings, KIND)
     for number in range(1, len(settings.copies) + 1):
-        problem = _ship_copy(settings, copies.of(settings, number), say, looked)
+        problem = _ship_copy(settings, copies.of(settings, number), say, whole)
         problems += [problem] if problem else []
     if problems:
         # The kind of the first, which names the exit code.
@@ -179,18 +181,22 @@ def run(settings: Settings, restic: Restic, say: Say) -> None:
 def until(settings: Settings) -> float:
     """Return up to when all that was written is in the repository, Unix time; 0 for never."""
     state = report.read(settings)
-    shipped = state.get(KIND, {}).get(settings.repository) or state.get("ship", {})
+    of_copies = state.get(KIND, {})
+    is_copy = settings.login_of == "copy"
+    shipped = of_copies.get(settings.repository, {}) if is_copy else state.get("ship", {})
     return float(shipped.get("until", 0))
 
 
-def _ship_copy(settings: Settings, target: Settings, say: Say, looked: float) -> CopyError | None:
+def _ship_copy(
+    settings: Settings, target: Settings, say: Say, whole: t.Mapping[str, float]
+) -> CopyError | None:
     """Ship to a further repository, straight from the host; return what was wrong."""
     try:
         saved = _save(target, Restic(target, say))
     except BackupError as exc:
         report.remember_at(settings, KIND, target.repository, exit=exc.exit_code)
         return CopyError(f"logs for the copy at {target.repository}: {exc}")
-    figures = {"succeeded": time.time(), "until": looked}
+    figures = {"succeeded": time.time(), **whole}
     report.remember_at(settings, KIND, target.repository, exit=0, **figures)
     say(f"shipped to the copy at {target.repository}: {saved.added} new")
     return None

@@ -85,7 +85,12 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.setattr(ship, "look", lambda _settings, _say: [])
     monkeypatch.setattr("time.time", lambda: TAKEN + 1230)
     content = {"state_directory": str(tmp_path), "metrics": str(tmp_path / "metrics")}
-    content |= {"repository": "/r", "streams_directory": str(tmp_path), "binlogs_image": "mysql"}
+    content |= {
+        "repository": "/r",
+        "streams_directory": str(tmp_path),
+        "binlogs_image": "mysql",
+        "login_of": "repository",
+    }
     result = t.cast("Settings", types.SimpleNamespace(**content, read_data_percent=5))
     report.remember(result, "ship", until=TAKEN + 1200)
     return result

@@ -8,6 +8,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
+from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_copies as copies
 from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_report as report
 from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_ship as ship
 from ansible_collections.vedfolnir.stack.plugins.module_utils import backup_streams as streams
@@ -135,14 +136,19 @@ def test_they_go_out_even_when_something_is_wrong_with_them(
     with pytest.raises(BackupError, match=r"^a gap$") as caught:
         run(settings, repositories)
     assert caught.value.exit_code == 1
+    assert ship.until(settings) == ship.until(copies.of(settings, 1)) == 0
     assert repositories.got == [FIRST, DISK, REST]
 
 
 def test_it_is_known_up_to_when_each_repository_has_them(
     settings: Settings, repositories: Repositories
 ) -> None:
-    disk = dataclasses.replace(settings, repository=DISK)
-    assert ship.until(settings) == ship.until(disk) == 0
+    disk = copies.of(settings, 1)
+    repositories.away.add(DISK)
+    with pytest.raises(CopyError):
+        run(settings, repositories)
+    assert ship.until(settings) > ship.until(disk) == 0
+    repositories.away.clear()
     run(settings, repositories)
     before = ship.until(settings)
     assert before == ship.until(disk) > 0
